@@ -1,0 +1,75 @@
+//! The layouts hold no padding and keep the sizes that the maps were pinned with.
+
+use core::mem::size_of;
+use std::net::IpAddr;
+
+use crate::{
+    access::{AccessEntry, AccessKey},
+    address::Address,
+    app::{App, RateLimit},
+    counters::{AppCounters, Counter},
+    edge::{Edge, PortPage, PortSet},
+    event::{DropEvent, EventBudget},
+    maps,
+    reason::{ByReason, Reason},
+    settings::Settings,
+    source::{Source, SourceSet},
+};
+
+/// A size that changes is a change of the ABI: raise `ABI_VERSION` with it.
+#[test]
+fn sizes_are_the_sum_of_the_fields() {
+    assert_eq!(size_of::<Address>(), 16);
+    assert_eq!(size_of::<AccessKey>(), 4 + 16);
+    assert_eq!(size_of::<AccessEntry>(), 4 * 4);
+    assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
+    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24);
+    assert_eq!(size_of::<Counter>(), 16);
+    assert_eq!(size_of::<ByReason<Counter>>(), 16 * Reason::ALL.len());
+    assert_eq!(size_of::<AppCounters>(), 16 * (1 + 2 * Reason::ALL.len()));
+    assert_eq!(size_of::<Edge>(), 4 * 4);
+    assert_eq!(size_of::<PortPage>(), 512);
+    assert_eq!(size_of::<PortSet>(), 8192);
+    assert_eq!(size_of::<DropEvent>(), 8 + 8 + 16 + 16 + 2 + 2 + 5 * 4);
+    assert_eq!(size_of::<EventBudget>(), 6 * 8);
+    assert_eq!(size_of::<Settings>(), 8 * 4);
+    assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
+    assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);
+}
+
+#[test]
+fn a_reason_is_its_number_its_name_and_its_field() {
+    let mut fields = ByReason::<u32>::default();
+    for (index, &reason) in Reason::ALL.iter().enumerate() {
+        assert_eq!(reason as usize, index);
+        assert_eq!(Reason::try_from(reason as u32), Ok(reason));
+        *fields.get_mut(reason) = reason as u32;
+    }
+    for &reason in Reason::ALL {
+        assert_eq!(*fields.get(reason), reason as u32, "{}", reason.name());
+    }
+    let unknown = Reason::ALL.len() as u32;
+    assert_eq!(Reason::try_from(unknown), Err(unknown));
+}
+
+#[test]
+fn addresses_survive_the_round_trip() {
+    for text in ["192.0.2.1", "::", "2001:db8::1", "255.255.255.255"] {
+        let ip: IpAddr = text.parse().expect(text);
+        let address = Address::from(ip);
+        assert_eq!(IpAddr::from(address), ip);
+        assert_eq!(address.is_ipv4(), ip.is_ipv4());
+    }
+    let address = Address::from("192.0.2.1".parse::<IpAddr>().expect("an address"));
+    assert_eq!(address.low_bits(), 0xc000_0201);
+    let address = Address::from("2001:db8:1:2::3".parse::<IpAddr>().expect("an address"));
+    assert_eq!(address.high_bits(), 0x2001_0db8_0001_0002);
+    assert_eq!(address, Address::from_ipv6_be(address.words_be));
+}
+
+#[test]
+fn the_kernel_keeps_every_name_whole() {
+    for name in maps::PINNED {
+        assert!(name.len() <= 15, "{name}");
+    }
+}

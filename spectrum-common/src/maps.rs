@@ -1,0 +1,70 @@
+//! Names of the maps: in the object file, in `/sys/fs/bpf/spectrum/<interface>/`, and in the
+//! documentation. At most 15 bytes, or the kernel cuts them.
+
+/// Name of the XDP program.
+pub const PROGRAM: &str = "spectrum";
+
+/// `Array` of 1 [`Settings`](crate::settings::Settings).
+pub const SETTINGS: &str = "settings";
+/// `Hash` of [`Address`](crate::address::Address) to [`Edge`](crate::edge::Edge).
+pub const EDGES: &str = "edges";
+/// `Array` of [`PortPage`](crate::edge::PortPage).
+pub const PORTS: &str = "ports";
+/// `Array` of [`App`](crate::app::App) by slot.
+pub const APPS: &str = "apps";
+/// `Array` of [`PortSet`](crate::edge::PortSet).
+pub const REFLECTORS: &str = "reflectors";
+/// `Array` of 64-bit words, see [`FILTER_BITS`](crate::access::FILTER_BITS).
+pub const ACCESS_FILTER_V4: &str = "access_v4";
+/// The same for IPv6.
+pub const ACCESS_FILTER_V6: &str = "access_v6";
+/// `Hash` of [`AccessKey`](crate::access::AccessKey) to [`AccessEntry`](crate::access::AccessEntry).
+pub const ACCESS_HOSTS: &str = "access_hosts";
+/// `LpmTrie` of the same.
+pub const ACCESS_NETS: &str = "access_nets";
+/// `PerCpuArray` of [`AppCounters`](crate::counters::AppCounters) by slot.
+pub const COUNTERS: &str = "counters";
+/// `Array` of [`SourceSet`](crate::source::SourceSet).
+pub const SOURCES: &str = "sources";
+/// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
+pub const EVENTS: &str = "events";
+/// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
+pub const EVENT_BUDGET: &str = "event_budget";
+
+/// Every map that is pinned, in the order in which they are made.
+pub const PINNED: &[&str] = &[
+    SETTINGS,
+    EDGES,
+    PORTS,
+    APPS,
+    REFLECTORS,
+    ACCESS_FILTER_V4,
+    ACCESS_FILTER_V6,
+    ACCESS_HOSTS,
+    ACCESS_NETS,
+    COUNTERS,
+    SOURCES,
+    EVENTS,
+    EVENT_BUDGET,
+];
+
+/// How many elements each map holds.
+pub mod size {
+    /// Edge addresses.
+    pub const EDGES: usize = 1024;
+    /// Pages of 256 ports; 8 MiB.
+    pub const PORT_PAGES: usize = 16_384;
+    /// Apps, slot 0 included.
+    pub const APPS: usize = 1024;
+    /// Distinct sets of reflector ports; 512 KiB.
+    pub const REFLECTOR_SETS: usize = 64;
+    /// Words of a filter; 2 MiB.
+    pub const FILTER_WORDS: usize =
+        (crate::access::FILTER_BITS / crate::access::FILTER_WORD_BITS) as usize;
+    /// Listed addresses.
+    pub const ACCESS_HOSTS: usize = 65_536;
+    /// Listed prefixes.
+    pub const ACCESS_NETS: usize = 65_536;
+    /// Bytes of the ring buffer.
+    pub const EVENT_BYTES: usize = 1 << 20;
+}

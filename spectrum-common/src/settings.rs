@@ -1,0 +1,24 @@
+//! What holds for the whole interface.
+
+/// The single element of the map `settings`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// [`ABI_VERSION`](crate::ABI_VERSION) of whoever made the maps.
+    pub abi_version: u32,
+    /// Jiffies in a second (`CONFIG_HZ`).
+    pub ticks_per_second: u32,
+    /// Seed of the hash over sources, so that collisions cannot be aimed.
+    pub hash_seed: u32,
+    /// [`mode`](crate::app::mode) of the rule for broken packets: reasons `malformed`,
+    /// `tcp_flags` and `martian`.
+    pub malformed: u32,
+    /// [`mode`](crate::app::mode) of the rule for closed ports on edge addresses.
+    pub closed_ports: u32,
+    /// 1 if a list holds an IPv6 prefix shorter than /48, which the filter cannot express: every
+    /// IPv6 source is then looked up.
+    pub wide_ipv6_entries: u32,
+    /// Events about dropped or monitored packets that each CPU may send per second.
+    pub events_per_second: u32,
+    pub reserved: u32,
+}

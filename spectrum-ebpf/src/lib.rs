@@ -1,0 +1,2 @@
+//! The part of the XDP program that decides.
+#![no_std]

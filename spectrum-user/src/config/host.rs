@@ -1,0 +1,51 @@
+//! The host: what `spectrum.toml` says, validated.
+
+use std::{path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use super::protection::Mode;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Host {
+    /// Network interfaces to shield; at least one.
+    pub interfaces: Vec<String>,
+    pub xdp_mode: XdpMode,
+    /// Directory of the app documents.
+    pub apps_dir: PathBuf,
+    /// Where programs, links and maps are pinned: one directory per interface below it.
+    pub pin_dir: PathBuf,
+    /// Socket on which the daemon answers the command line.
+    pub control_socket: PathBuf,
+    /// Threads that proxy; by default one per core.
+    pub workers: usize,
+    /// How long connections may go on after SIGTERM, or after their app is gone.
+    pub drain: Duration,
+    /// Where connection events go.
+    pub events: EventOutput,
+    /// Sampled drop events per second and CPU.
+    pub drop_events_per_second: u32,
+    /// Global blocklist.
+    pub block: Vec<IpNet>,
+    /// Sources that the global blocklist never touches, though a wider prefix be on it.
+    pub allow: Vec<IpNet>,
+    pub malformed: Mode,
+    /// `None`: enforce, unless the host forwards packets (then monitor, because replies to
+    /// masqueraded connections have no socket here).
+    pub closed_ports: Option<Mode>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, or generic where the driver cannot.
+    Auto,
+    Native,
+    Generic,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventOutput {
+    Off,
+    Stdout,
+    File(PathBuf),
+}

@@ -1,0 +1,41 @@
+//! The rules of the data plane that an app asks for.
+
+use ipnet::IpNet;
+
+/// What a rule does with a packet that it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Off,
+    Monitor,
+    Enforce,
+}
+
+/// A limit per source address (IPv6: per /64).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub mode: Mode,
+    /// At least 1.
+    pub per_second: u32,
+    /// Packets that may come at once; at least 1.
+    pub burst: u32,
+}
+
+/// The `[protection]` table of an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Sources that this app refuses.
+    pub block: Vec<IpNet>,
+    /// [`Mode`] of the blocklist, global and own.
+    pub blocklist: Mode,
+    /// If not empty, the only sources that this app admits.
+    pub allow: Vec<IpNet>,
+    pub allowlist: Mode,
+    /// UDP from the ports of amplifiers.
+    pub reflectors: Mode,
+    /// Those ports, sorted.
+    pub reflector_ports: Vec<u16>,
+    pub fragments: Mode,
+    pub packet_rate: Rate,
+    /// TCP only.
+    pub syn_rate: Rate,
+}
