@@ -14,7 +14,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as AsyncBufReader},
+    io::{
+        AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as AsyncBufReader,
+    },
     net::{UnixListener, UnixStream},
     time::timeout,
 };
@@ -89,7 +91,7 @@ impl Socket {
     }
 }
 
-impl std::ops::Drop for Socket {
+impl Drop for Socket {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
             log::debug!("control socket: {error}");
@@ -121,7 +123,10 @@ impl Reply {
 async fn read_request(stream: UnixStream) -> Result<(Request, Reply)> {
     let mut reader = AsyncBufReader::new(stream);
     let mut line = String::new();
-    (&mut reader).take(LONGEST_REQUEST).read_line(&mut line).await?;
+    (&mut reader)
+        .take(LONGEST_REQUEST)
+        .read_line(&mut line)
+        .await?;
     let request = serde_json::from_str(&line).context("not a request")?;
     Ok((request, Reply(reader.into_inner())))
 }
@@ -142,7 +147,8 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<Option<
             return Ok(None);
         }
         Err(error) => {
-            return Err(error).with_context(|| format!("cannot ask the daemon at {}", path.display()));
+            return Err(error)
+                .with_context(|| format!("cannot ask the daemon at {}", path.display()));
         }
     };
     stream.set_read_timeout(Some(PATIENCE))?;

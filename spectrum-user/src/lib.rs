@@ -2,4 +2,6 @@
 //!
 //! - [`config`]: documents become valid types, or an error that names file, line and remedy.
 pub mod config;
+pub mod control;
+pub mod dataplane;
 pub mod event;

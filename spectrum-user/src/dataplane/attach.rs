@@ -94,7 +94,9 @@ pub(super) fn switch_or_attach(
             // The link stays pinned: dropping our handle does not detach.
             Ok(_) => return Ok(mode),
             Err(error) if errno(&error) == Some(Errno::ENOLINK) => {
-                log::warn!("{interface}: the device that was filtered is gone; attaching to the new one");
+                log::warn!(
+                    "{interface}: the device that was filtered is gone; attaching to the new one"
+                );
             }
             Err(source) => return Err(attach_error(interface, mode, source)),
         }

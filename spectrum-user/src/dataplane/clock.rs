@@ -29,7 +29,8 @@ pub fn wall_time(since_boot_then: Duration) -> SystemTime {
 /// Jiffies in a second (`CONFIG_HZ`): the resolution of the coarse clocks is one jiffy.
 pub fn ticks_per_second() -> u32 {
     let tick = Duration::from(
-        clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).expect("coarse clocks exist since Linux 2.6.32"),
+        clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+            .expect("coarse clocks exist since Linux 2.6.32"),
     );
     let ticks = Duration::from_secs(1).as_nanos() / tick.as_nanos().max(1);
     u32::try_from(ticks).unwrap_or(u32::MAX).max(1)

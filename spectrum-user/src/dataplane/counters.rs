@@ -74,7 +74,10 @@ fn add_reasons(totals: &mut BTreeMap<String, Total>, cells: &ByReason<Counter>) 
     for &reason in Reason::ALL {
         let cell = *cells.get(reason);
         if cell != Counter::default() {
-            totals.entry(reason.name().to_owned()).or_default().add(cell.into());
+            totals
+                .entry(reason.name().to_owned())
+                .or_default()
+                .add(cell.into());
         }
     }
 }
@@ -143,7 +146,10 @@ impl Maps {
     /// The kernel refuses the look-up.
     pub fn slots(&self) -> Result<BTreeMap<AppId, u32>, Error> {
         let apps = self.apps_in_use()?;
-        Ok(apps.into_iter().map(|(slot, app)| (AppId(app.id), slot)).collect())
+        Ok(apps
+            .into_iter()
+            .map(|(slot, app)| (AppId(app.id), slot))
+            .collect())
     }
 
     /// What became of events, over all CPUs.
@@ -155,11 +161,13 @@ impl Maps {
             .event_budget
             .get(&0, 0)
             .map_err(Error::map(names::EVENT_BUDGET, "read"))?;
-        Ok(cpus.iter().fold(EventTotals::default(), |sum, cpu| EventTotals {
-            sent: sum.sent + cpu.sent,
-            skipped: sum.skipped + cpu.skipped,
-            lost: sum.lost + cpu.lost,
-        }))
+        Ok(cpus
+            .iter()
+            .fold(EventTotals::default(), |sum, cpu| EventTotals {
+                sent: sum.sent + cpu.sent,
+                skipped: sum.skipped + cpu.skipped,
+                lost: sum.lost + cpu.lost,
+            }))
     }
 
     /// Every source in the table; reads all of it, so not for each second.
@@ -170,7 +178,11 @@ impl Maps {
         let mut sources = Vec::new();
         for set in self.sources.iter() {
             let set = set.map_err(Error::map(names::SOURCES, "read"))?;
-            let used = set.sources.iter().zip(set.tags).filter(|(_, tag)| *tag != 0);
+            let used = set
+                .sources
+                .iter()
+                .zip(set.tags)
+                .filter(|(_, tag)| *tag != 0);
             sources.extend(used.map(|(source, _)| totals(source)));
         }
         Ok(sources)

@@ -3,7 +3,8 @@
 use std::{io, path::PathBuf};
 
 use aya::{
-    EbpfError, maps::MapError, pin::PinError,
+    EbpfError,
+    maps::MapError,
     programs::{ProgramError, links::LinkError},
 };
 
@@ -15,7 +16,9 @@ pub enum Error {
     #[error("the object holds no {0}")]
     Missing(&'static str),
     #[error("the kernel refused the XDP program")]
-    Program(#[from] Box<ProgramError>),
+    Program(#[source] Box<ProgramError>),
+    #[error("cannot use the link between program and interface")]
+    Link(#[from] LinkError),
     #[error("map {map}: cannot {action}")]
     Map {
         map: &'static str,
@@ -37,7 +40,9 @@ pub enum Error {
     },
     #[error("{path} does not lie on a BPF file system\n  help: mount -t bpf bpf /sys/fs/bpf")]
     NoBpffs { path: PathBuf },
-    #[error("nothing is pinned in {path}: no filter runs there\n  help: `spectrum run` attaches one")]
+    #[error(
+        "nothing is pinned in {path}: no filter runs there\n  help: `spectrum run` attaches one"
+    )]
     NothingPinned { path: PathBuf },
     #[error(
         "{path} was pinned by another version of Spectrum ({why})\n  help: use that version's \
@@ -110,21 +115,5 @@ impl From<EbpfError> for Error {
 impl From<ProgramError> for Error {
     fn from(error: ProgramError) -> Self {
         Self::Program(Box::new(error))
-    }
-}
-
-impl From<LinkError> for Error {
-    fn from(error: LinkError) -> Self {
-        Self::Program(Box::new(error.into()))
-    }
-}
-
-impl From<PinError> for Error {
-    fn from(error: PinError) -> Self {
-        Self::Pin {
-            path: PathBuf::new(),
-            action: "pin",
-            source: Box::new(error),
-        }
     }
 }

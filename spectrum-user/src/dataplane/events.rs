@@ -66,9 +66,9 @@ impl Reader {
     /// # Errors
     /// The ring buffer cannot be polled.
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        Ok(Self {
-            ring: AsyncFd::new(ring)?,
-        })
+        // SAFETY: the descriptor is the map's, which the ring buffer owns and never changes.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring })
     }
 
     /// Waits for events and hands over at most `most` of them, so that a flood leaves time for

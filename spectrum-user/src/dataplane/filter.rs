@@ -97,7 +97,9 @@ impl Filter {
         filter.apply_locked(config, addresses)?;
         let program = filter.program()?;
         let next = pins.next("program");
-        program.pin(&next).map_err(Error::pin(next, "pin the program"))?;
+        program
+            .pin(&next)
+            .map_err(Error::pin(next, "pin the program"))?;
         let mode = filter.attach(&pins, interface, config.host.xdp_mode, attached)?;
         pins.promote_next()?;
         sync::note_attachment(&mut filter.maps, index, mode)?;

@@ -48,11 +48,10 @@ impl FilterBits {
         unsafe { std::slice::from_raw_parts(self.words.as_ptr(), FILTER_WORDS) }
     }
 
-    pub(super) fn contains(&self, bit: u32) -> bool {
-        let (index, mask) = position(bit);
-        self.words()
-            .get(index)
-            .is_some_and(|word| word.load(Ordering::Relaxed) & mask != 0)
+    /// Element `index` of the map; 0 if there is none.
+    pub(super) fn word(&self, index: u32) -> u64 {
+        let word = self.words().get(index as usize);
+        word.map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Sets the bits `first..=last`.
@@ -111,10 +110,6 @@ fn check_length(name: &'static str, data: &MapData) -> Result<(), Error> {
     } else {
         Err(Error::Missing(name))
     }
-}
-
-fn position(bit: u32) -> (usize, u64) {
-    ((bit / FILTER_WORD_BITS) as usize, 1 << (bit % FILTER_WORD_BITS))
 }
 
 /// Calls `apply` with each word that holds bits of `first..=last`, and the mask of those bits.

@@ -15,7 +15,7 @@ use spectrum_common::{
     address::Address,
     maps::{self as names, size},
 };
-use spectrum_ebpf::access::{filter_bit_v4, filter_bit_v6};
+use spectrum_ebpf::access::FilterBit;
 
 use super::{clock, error::Error, filter_bits::Bits, maps::Maps};
 
@@ -102,6 +102,7 @@ pub fn put(
         origin: origin::OPERATOR,
         added_s: now,
         expires_s,
+        prefix_length: key_bits(key.1),
     };
     insert(maps, key, entry)?;
     let (scope, prefix) = key;
@@ -207,6 +208,7 @@ pub(super) fn replace_documented(
                 origin: origin::DOCUMENT,
                 added_s: now,
                 expires_s: 0,
+                prefix_length: key_bits(key.1),
             };
             insert(maps, key, entry)?;
             changed += 1;
@@ -247,7 +249,10 @@ fn mark_scope(maps: &mut Maps, slot: u32) -> Result<(), Error> {
     if slot == spectrum_common::access::GLOBAL_SCOPE {
         return Ok(());
     }
-    let app = maps.apps.get(&slot, 0).map_err(Error::map(names::APPS, "read"))?;
+    let app = maps
+        .apps
+        .get(&slot, 0)
+        .map_err(Error::map(names::APPS, "read"))?;
     let app = spectrum_common::app::App {
         has_access_entries: 1,
         ..app
@@ -295,11 +300,16 @@ fn place((scope, prefix): EntryKey) -> Place {
     if prefix.prefix_len() == prefix.max_prefix_len() {
         return Place::Host(key);
     }
+    Place::Net(Key::new(key_bits(prefix), key))
+}
+
+/// The length of the prefix as the trie counts it.
+fn key_bits(prefix: IpNet) -> u32 {
     let mapped = match prefix {
         IpNet::V4(_) => 96,
         IpNet::V6(_) => 0,
     };
-    Place::Net(Key::new(SCOPE_BITS + mapped + u32::from(prefix.prefix_len()), key))
+    SCOPE_BITS + mapped + u32::from(prefix.prefix_len())
 }
 
 /// The inverse of [`place`].
@@ -324,14 +334,10 @@ enum FilterRange {
 }
 
 fn filter_range(prefix: IpNet) -> FilterRange {
+    let bit = |ip| FilterBit::of(&Address::from(ip)).index;
     match prefix {
-        IpNet::V4(net) => FilterRange::V4(
-            filter_bit_v4(net.network().to_bits()),
-            filter_bit_v4(net.broadcast().to_bits()),
-        ),
-        IpNet::V6(net) if net.prefix_len() >= 48 => {
-            FilterRange::V6(filter_bit_v6(Address::from(prefix.network()).high_bits()))
-        }
+        IpNet::V4(_) => FilterRange::V4(bit(prefix.network()), bit(prefix.broadcast())),
+        IpNet::V6(net) if net.prefix_len() >= 48 => FilterRange::V6(bit(prefix.network())),
         IpNet::V6(_) => FilterRange::WideV6,
     }
 }
@@ -347,9 +353,10 @@ fn is_absent(error: &MapError) -> bool {
 fn is_full(error: &MapError) -> bool {
     let codes = [libc::E2BIG, libc::ENOSPC, libc::ENOMEM];
     match error {
-        MapError::SyscallError(error) => {
-            error.io_error.raw_os_error().is_some_and(|code| codes.contains(&code))
-        }
+        MapError::SyscallError(error) => error
+            .io_error
+            .raw_os_error()
+            .is_some_and(|code| codes.contains(&code)),
         _ => false,
     }
 }

@@ -33,7 +33,9 @@ pub struct Maps {
 
 impl Maps {
     /// Takes each map from `open`, by name.
-    pub(super) fn open(mut open: impl FnMut(&'static str) -> Result<Map, Error>) -> Result<Self, Error> {
+    pub(super) fn open(
+        mut open: impl FnMut(&'static str) -> Result<Map, Error>,
+    ) -> Result<Self, Error> {
         let mut typed = Opener { open: &mut open };
         Ok(Self {
             settings: typed.map(names::SETTINGS)?,

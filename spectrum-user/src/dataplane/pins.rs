@@ -2,7 +2,7 @@
 //!
 //! The pins outlive the daemon, so that filtering goes on without it. A successor reuses the maps
 //! if they are of its own version and shape; otherwise it makes new ones beside them
-//! (`<map>.next`), switches the link over, and only then renames them into place.
+//! (`<map>-next`), switches the link over, and only then renames them into place.
 
 use std::{
     fs, io,
@@ -39,7 +39,7 @@ pub(super) enum Found {
 
 /// Type, key size, value size, maximum of entries, flags: what two maps must share to be
 /// interchangeable.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(super) struct Shape(MapType, u32, u32, u32, u32);
 
 impl Shape {
@@ -58,7 +58,7 @@ impl Shape {
 impl Pins {
     pub fn new(pin_dir: &Path, interface: &str) -> Self {
         Self {
-            dir: pin_dir.join(interface),
+            dir: pin_dir.join(encode(interface)),
         }
     }
 
@@ -68,6 +68,7 @@ impl Pins {
         let mut names: Vec<String> = entries
             .filter(|entry| entry.path().join(LINK).exists())
             .filter_map(|entry| entry.file_name().into_string().ok())
+            .map(|name| decode(&name))
             .collect();
         names.sort();
         names
@@ -90,7 +91,7 @@ impl Pins {
     }
 
     pub(super) fn next(&self, name: &str) -> PathBuf {
-        self.dir.join(format!("{name}.next"))
+        self.dir.join(format!("{name}-next"))
     }
 
     /// Makes the directory, for root only.
@@ -152,13 +153,16 @@ impl Pins {
         let program = ProgramInfo::from_pin(self.program())?;
         let used = program.map_ids()?.unwrap_or_default();
         for (name, shape) in wanted {
-            let info = MapInfo::from_pin(self.map(name)).map_err(Error::map(name, "open its pin"))?;
+            let info =
+                MapInfo::from_pin(self.map(name)).map_err(Error::map(name, "open its pin"))?;
             if Shape::of(name, &info)? != *shape {
                 return Ok(Found::Incompatible(format!("map {name} has another shape")));
             }
             // Also the trace of a replacement that was cut short between switching and renaming.
             if !used.contains(&info.id()) {
-                return Ok(Found::Incompatible(format!("map {name} is not the program's")));
+                return Ok(Found::Incompatible(format!(
+                    "map {name} is not the program's"
+                )));
             }
         }
         Ok(Found::Compatible)
@@ -203,7 +207,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Renames `<name>.next` to `<name>`, for the program and those maps that have one.
+    /// Renames `<name>-next` to `<name>`, for the program and those maps that have one.
     pub(super) fn promote_next(&self) -> Result<(), Error> {
         for name in names::PINNED.iter().copied().chain([PROGRAM]) {
             let next = self.next(name);
@@ -250,6 +254,15 @@ impl Pins {
             Error::pin(&self.dir, "open the directory")(source)
         }
     }
+}
+
+/// A BPF file system knows no dots, which interfaces on a VLAN have. No interface has a colon.
+fn encode(interface: &str) -> String {
+    interface.replace('.', ":")
+}
+
+fn decode(name: &str) -> String {
+    name.replace(':', ".")
 }
 
 pub(super) fn remove(path: &Path) -> Result<(), Error> {

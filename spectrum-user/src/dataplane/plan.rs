@@ -6,11 +6,12 @@ use ipnet::IpNet;
 use spectrum_common::{
     access::{GLOBAL_SCOPE, action},
     address::Address,
-    app::{App, HOST_SLOT, RateLimit, TICK_SHIFT, mode},
+    app::{App, HOST_SLOT, RateLimit, mode},
     edge::{Edge, PAGE_SIZE, PortPage, PortSet},
     maps::size,
     settings::Settings,
 };
+use spectrum_ebpf::limits;
 
 use super::{clock, error::Error};
 use crate::config::{self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport};
@@ -39,7 +40,11 @@ pub(super) type Slots = BTreeMap<[u8; 16], u32>;
 
 impl Plan {
     /// Plans for apps that keep their slot in `slots`; new ones get free ones.
-    pub(super) fn new(config: &Config, addresses: &[Address], slots: &Slots) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: &Config,
+        addresses: &[Address],
+        slots: &Slots,
+    ) -> Result<Self, Error> {
         let mut plan = Self {
             settings: settings(config),
             apps: BTreeMap::new(),
@@ -204,7 +209,8 @@ impl Edges {
             EdgeIps::Static(ips) => ips.iter().copied().map(Address::from).collect(),
             EdgeIps::Dynamic(connectivity) => {
                 let all = self.dynamic.iter().copied();
-                all.filter(|address| reaches(*connectivity, address)).collect()
+                all.filter(|address| reaches(*connectivity, address))
+                    .collect()
             }
         };
         let PortRange { first, last } = app.ports;
@@ -252,8 +258,20 @@ fn assign_slots<'a>(
 
 fn layout(app: &config::App, reflector_set: u32) -> App {
     let protection = &app.protection;
-    let access = |mode| if app.ip_firewall { mode_number(mode) } else { mode::OFF };
-    let only = |transport, mode| if app.transport == transport { mode } else { Mode::Off };
+    let access = |mode| {
+        if app.ip_firewall {
+            mode_number(mode)
+        } else {
+            mode::OFF
+        }
+    };
+    let only = |transport, mode| {
+        if app.transport == transport {
+            mode
+        } else {
+            Mode::Off
+        }
+    };
     App {
         id: app.id.0,
         blocklist: access(protection.blocklist),
@@ -275,16 +293,8 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
 }
 
 fn rate_limit(rate: Rate) -> RateLimit {
-    let tick = 1_u64 << TICK_SHIFT;
-    let interval = (u64::from(clock::ticks_per_second()) * tick / u64::from(rate.per_second)).max(1);
-    RateLimit {
-        interval,
-        // One tick on top: time stands still within a tick, so that a source that keeps to its
-        // rate exactly may seem to be that much ahead.
-        tolerance: interval * u64::from(rate.burst - 1) + tick,
-        mode: mode_number(rate.mode),
-        per_second: rate.per_second,
-    }
+    let ticks = clock::ticks_per_second();
+    limits::rate_limit(mode_number(rate.mode), rate.per_second, rate.burst, ticks)
 }
 
 fn settings(config: &Config) -> Settings {

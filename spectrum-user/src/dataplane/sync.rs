@@ -164,11 +164,7 @@ fn clear_counters(maps: &mut Maps, slot: u32) -> Result<(), Error> {
         .map_err(Error::map(names::COUNTERS, "clear"))
 }
 
-fn apply_settings(
-    maps: &mut Maps,
-    plan: &Plan,
-    lists: &lists::Documented,
-) -> Result<(), Error> {
+fn apply_settings(maps: &mut Maps, plan: &Plan, lists: &lists::Documented) -> Result<(), Error> {
     let before = maps.settings()?;
     let wanted = Settings {
         hash_seed: if before.hash_seed == 0 {
@@ -241,7 +237,10 @@ fn apply_edges(maps: &mut Maps, plan: &Plan) -> Result<usize, Error> {
             changed += 1;
         }
     }
-    for address in before.keys().filter(|known| !plan.edges.contains_key(known)) {
+    for address in before
+        .keys()
+        .filter(|known| !plan.edges.contains_key(known))
+    {
         maps.edges
             .remove(address)
             .map_err(Error::map(names::EDGES, "remove"))?;
