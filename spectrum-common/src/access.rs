@@ -43,6 +43,9 @@ pub struct AccessEntry {
     pub added_s: u32,
     /// The entry has no effect from this second on; 0 = never expires.
     pub expires_s: u32,
+    /// Bits of the prefix in the trie key, those of the scope included (an address: all), so that
+    /// a lookup can go on to a shorter prefix when this one has expired.
+    pub prefix_length: u32,
 }
 
 /// The filter in front of the lists: one bit for each IPv4 /24 (map `access_filter_v4`), and one

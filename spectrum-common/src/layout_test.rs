@@ -21,7 +21,7 @@ use crate::{
 fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Address>(), 16);
     assert_eq!(size_of::<AccessKey>(), 4 + 16);
-    assert_eq!(size_of::<AccessEntry>(), 4 * 4);
+    assert_eq!(size_of::<AccessEntry>(), 5 * 4);
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
     assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24);
     assert_eq!(size_of::<Counter>(), 16);
