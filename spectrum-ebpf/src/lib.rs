@@ -1,2 +1,25 @@
-//! The part of the XDP program that decides.
+//! The part of the XDP program that decides, in the order in which a packet meets it.
+//!
+//! - [`packet`]: bytes that may end anywhere.
+//! - [`parse`]: bytes become facts about a packet.
+//! - [`tables`]: what the policy asks of the configuration and of the past.
+//! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]) and the
+//!   rates ([`limits`]).
+//! - [`sampling`]: which verdicts are reported one by one.
+//!
+//! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
+//! runs it to explain a verdict, and tests and fuzzers run it on the host.
 #![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod access;
+pub mod limits;
+pub mod packet;
+pub mod parse;
+pub mod policy;
+pub mod sampling;
+pub mod tables;
+pub mod verdict;

@@ -2,22 +2,26 @@
 #![no_std]
 #![no_main]
 
-use aya_ebpf::{
-    bindings::xdp_action,
-    btf_maps::Array,
-    macros::{btf_map, xdp},
-    programs::XdpContext,
-};
-use spectrum_common::settings::Settings;
+mod kernel;
 
-#[btf_map(name = "settings")]
-static SETTINGS: Array<Settings, 1> = Array::new();
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use spectrum_ebpf::{packet::Bytes as _, parse::parse, policy::decide, verdict::Outcome};
+
+use kernel::{Maps, counters, events, frame::FrameBytes};
 
 #[xdp(frags)]
-fn spectrum(_ctx: XdpContext) -> u32 {
-    match SETTINGS.get(0) {
-        Some(_) => xdp_action::XDP_PASS,
-        None => xdp_action::XDP_ABORTED,
+fn spectrum(ctx: XdpContext) -> u32 {
+    let Some(maps) = Maps::new(&ctx) else {
+        return xdp_action::XDP_PASS;
+    };
+    let bytes = FrameBytes::new(&ctx);
+    let frame = parse(&bytes);
+    let verdict = decide(&frame, bytes.length(), &maps);
+    counters::count(&verdict, bytes.length());
+    events::report(&verdict, &frame, bytes.length(), maps.settings);
+    match verdict.outcome {
+        Outcome::Passed | Outcome::Monitored(_) => xdp_action::XDP_PASS,
+        Outcome::Dropped(_) => xdp_action::XDP_DROP,
     }
 }
 

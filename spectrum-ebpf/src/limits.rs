@@ -1,0 +1,182 @@
+//! Rates per source: where a source is kept, and what it is admitted.
+
+use spectrum_common::{
+    address::Address,
+    app::{App, RateLimit, TICK_SHIFT, mode},
+    source::{SETS, Source, SourceSet, WAYS},
+};
+
+/// Who a packet is charged to: a source (for IPv6 its /64) at an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    address: Address,
+    slot: u32,
+    hash: u64,
+}
+
+impl Account {
+    /// `seed` is [`Settings::hash_seed`](spectrum_common::settings::Settings::hash_seed).
+    #[inline(always)]
+    pub const fn new(source: &Address, slot: u32, seed: u32) -> Self {
+        let [a, b, c, d] = source.words_be;
+        let (address, bits) = if source.is_ipv4() {
+            (*source, (c as u64) << 32 | d as u64)
+        } else {
+            let network = Address::from_ipv6_be([a, b, 0, 0]);
+            (network, (a as u64) << 32 | b as u64)
+        };
+        let salt = (seed as u64) << 32 | slot as u64;
+        Self {
+            address,
+            slot,
+            hash: mix(bits ^ mix(salt)),
+        }
+    }
+
+    /// The element of the map `sources` that this account can be in.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the low bits are meant")]
+    pub const fn set_index(&self) -> u32 {
+        self.hash as u32 & (SETS - 1)
+    }
+
+    /// What tells the accounts of a set apart at first sight; never 0, which means "unused".
+    #[inline(always)]
+    const fn tag(&self) -> u32 {
+        (self.hash >> 32) as u32 | 1
+    }
+
+    #[inline(always)]
+    fn owns(&self, source: &Source) -> bool {
+        source.address == self.address && source.app == self.slot
+    }
+}
+
+/// A one-to-one mix of 64 bits in which each bit of the input moves half of the output's
+/// (the finalizer of MurmurHash3).
+#[inline(always)]
+const fn mix(mut bits: u64) -> u64 {
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bits ^= bits >> 33;
+    bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    bits ^ (bits >> 33)
+}
+
+/// One packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Bytes of the whole frame.
+    pub length: u32,
+    /// It opens a TCP connection, and counts against `syn_rate` too.
+    pub is_initial_syn: bool,
+}
+
+/// Which limits a packet is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Admission {
+    pub over_packet_rate: bool,
+    pub over_syn_rate: bool,
+}
+
+/// Charges a packet to an account, which takes the place of another one if it has none.
+///
+/// `set` is the one at [`Account::set_index`]; `jiffies` is the kernel's clock, in ticks.
+#[inline(always)]
+pub fn admit(
+    set: &mut SourceSet,
+    account: &Account,
+    charge: &Charge,
+    app: &App,
+    jiffies: u64,
+) -> Admission {
+    let now = jiffies << TICK_SHIFT;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ages are compared modulo 2^32"
+    )]
+    let source = open(set, account, jiffies as u32);
+    source.packets += 1;
+    source.bytes += u64::from(charge.length);
+    let over_packet_rate = !take(&mut source.packet_due, &app.packet_rate, now);
+    // What is dropped here opens no connection.
+    let is_dropped = over_packet_rate && app.packet_rate.mode == mode::ENFORCE;
+    let over_syn_rate =
+        charge.is_initial_syn && !is_dropped && !take(&mut source.syn_due, &app.syn_rate, now);
+    if over_packet_rate || over_syn_rate {
+        source.limited += 1;
+    }
+    Admission {
+        over_packet_rate,
+        over_syn_rate,
+    }
+}
+
+/// Finds the account in its set, or gives it the place of the one seen longest ago. Looks at the
+/// tags first, so that a hit reads a single source.
+#[expect(clippy::indexing_slicing, reason = "a way is below WAYS")]
+#[inline(always)]
+fn open<'set>(set: &'set mut SourceSet, account: &Account, now: u32) -> &'set mut Source {
+    let tag = account.tag();
+    let mut oldest = 0;
+    let mut oldest_age = 0;
+    for way in 0..WAYS {
+        if set.tags[way] == tag && account.owns(&set.sources[way]) {
+            set.seen[way] = now;
+            return &mut set.sources[way];
+        }
+        let age = match set.tags[way] {
+            0 => u32::MAX,
+            _ => now.wrapping_sub(set.seen[way]),
+        };
+        if age > oldest_age {
+            oldest = way;
+            oldest_age = age;
+        }
+    }
+    set.tags[oldest] = tag;
+    set.seen[oldest] = now;
+    set.sources[oldest] = Source {
+        address: account.address,
+        app: account.slot,
+        ..Source::default()
+    };
+    &mut set.sources[oldest]
+}
+
+/// The generic cell rate algorithm (ITU-T I.371): a source may be ahead of its rate by the
+/// tolerance. Returns whether the packet is admitted; one that is not costs nothing.
+#[inline(always)]
+fn take(due: &mut u64, limit: &RateLimit, now: u64) -> bool {
+    if limit.mode == mode::OFF {
+        return true;
+    }
+    let start = (*due).max(now);
+    if start - now > limit.tolerance {
+        return false;
+    }
+    *due = start + limit.interval;
+    true
+}
+
+/// The limit of `per_second` packets with up to `burst` at once, for a clock of
+/// `ticks_per_second`. Both are at least 1.
+///
+/// A clock that moves in ticks hides how packets are spread within one: a tolerance below a tick
+/// would cut a steady rate, so there is none.
+pub const fn rate_limit(
+    mode: u32,
+    per_second: u32,
+    burst: u32,
+    ticks_per_second: u32,
+) -> RateLimit {
+    let tick = 1 << TICK_SHIFT;
+    let interval = ((ticks_per_second as u64) << TICK_SHIFT) / per_second as u64;
+    let tolerance = interval * (burst as u64 - 1);
+    RateLimit {
+        interval,
+        tolerance: if tolerance < tick { tick } else { tolerance },
+        mode,
+        per_second,
+    }
+}
