@@ -4,12 +4,14 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use spectrum_common::{
+    address::Address,
     app::HOST_SLOT,
     counters::{AppCounters, Counter},
     maps as names,
     reason::{ByReason, Reason},
     source::Source,
 };
+use spectrum_ebpf::limits::Account;
 
 use super::{error::Error, maps::Maps};
 use crate::config::AppId;
@@ -186,6 +188,20 @@ impl Maps {
             sources.extend(used.map(|(source, _)| totals(source)));
         }
         Ok(sources)
+    }
+
+    /// What the app at `slot` has counted of a source; `None` if it has not been seen lately.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn source_at(&self, source: IpAddr, slot: u32) -> Result<Option<SourceTotals>, Error> {
+        let seed = self.settings()?.hash_seed;
+        let account = Account::new(&Address::from(source), slot, seed);
+        let set = self
+            .sources
+            .get(&account.set_index(), 0)
+            .map_err(Error::map(names::SOURCES, "read"))?;
+        Ok(account.find(&set).map(totals))
     }
 
     /// The busiest sources, most packets first.

@@ -321,3 +321,7 @@ const fn mode_number(mode: Mode) -> u32 {
 fn number(index: usize) -> u32 {
     u32::try_from(index).expect("indexes are bounded by the sizes of the maps")
 }
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod plan_test;
