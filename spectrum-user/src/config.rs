@@ -33,6 +33,10 @@ pub use protection::{Mode, Protection, Rate};
 use errors::Problem;
 use source::Source;
 
+/// What to do about a document that cannot be read.
+const HOST_HELP: &str = "create it, or name another with `--config PATH`";
+const APP_HELP: &str = "it has to be a file that this user may read";
+
 /// A whole valid configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -46,7 +50,7 @@ pub struct Config {
 /// # Errors
 /// Everything that is wrong with any of these documents, alone or together.
 pub fn load(path: &Path) -> Result<Config, Errors> {
-    let source = Source::read(path).map_err(|problem| Errors::new(vec![problem]))?;
+    let source = Source::read(path, HOST_HELP).map_err(|problem| Errors::new(vec![problem]))?;
     let mut problems = Vec::new();
     let draft = read::host(&source, &mut problems);
 
@@ -60,7 +64,7 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
     };
     let drafts: Vec<_> = documents
         .iter()
-        .filter_map(|document| match Source::read(document) {
+        .filter_map(|document| match Source::read(document, APP_HELP) {
             Ok(source) => read::app(&source, &mut problems),
             Err(problem) => {
                 problems.push(problem);
@@ -90,7 +94,7 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
 /// Everything that is wrong with it.
 pub fn load_app(path: &Path) -> Result<App, Errors> {
     let mut problems = Vec::new();
-    let draft = match Source::read(path) {
+    let draft = match Source::read(path, APP_HELP) {
         Ok(source) => read::app(&source, &mut problems),
         Err(problem) => {
             problems.push(problem);

@@ -17,14 +17,16 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// `help` says what to do about a file that is not there.
+    ///
     /// # Errors
     /// The file cannot be read, or is not UTF-8.
-    pub(super) fn read(path: &Path) -> Result<Arc<Self>, Problem> {
+    pub(super) fn read(path: &Path, help: &str) -> Result<Arc<Self>, Problem> {
         let text = fs::read_to_string(path).map_err(|error| {
             let help = if error.kind() == io::ErrorKind::InvalidData {
                 "save it as UTF-8"
             } else {
-                "it has to be a file that this user may read"
+                help
             };
             Problem::unreadable(path, &error, help)
         })?;
