@@ -206,6 +206,45 @@ fn files_of_editors_are_no_apps() {
     assert!(config.apps.is_empty());
 }
 
+/// What the data plane cannot hold is refused before anything is touched.
+#[test]
+fn more_than_the_maps_hold_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = directory.path().join("apps.d");
+    fs::create_dir(&apps).unwrap();
+    for app in 1..=1024 {
+        let document = format!(
+            "dns = {{ name = \"app{app}\" }}\nprotocol = \"tcp/{app}\"\n\
+             origin_direct = [\"tcp://192.0.2.1:{app}\"]\n"
+        );
+        fs::write(apps.join(format!("{app}.toml")), document).unwrap();
+    }
+    let prefixes = |length: u32, count: u32| {
+        let prefix = |index| std::net::Ipv4Addr::from(0x0a00_0000 | index << (32 - length));
+        let listed = (0..count).map(|index| format!("\"{}/{length}\",", prefix(index)));
+        listed.collect::<String>()
+    };
+    let path = directory.path().join("spectrum.toml");
+    let (hosts, networks) = (prefixes(32, 65_537), prefixes(28, 65_537));
+    let document = format!("interfaces = [\"eth0\"]\nprotection.block = [{hosts}{networks}]\n");
+    fs::write(&path, document).unwrap();
+    let errors = config::load(&path).unwrap_err();
+    let messages: Vec<String> = errors
+        .findings()
+        .into_iter()
+        .map(|found| found.message)
+        .collect();
+    let [apps, hosts, networks] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    assert!(
+        apps.contains("1024 apps; the data plane holds 1023"),
+        "{apps}"
+    );
+    assert!(hosts.contains("65537 addresses"), "{hosts}");
+    assert!(networks.contains("65537 prefixes"), "{networks}");
+}
+
 /// The reference has a heading for each field, and what it shows as a document is one.
 #[test]
 fn the_reference_is_complete_and_true() {

@@ -1,7 +1,6 @@
 //! `spectrum.toml`.
 
 use std::{
-    ffi::OsStr,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -88,8 +87,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     events.finish();
 
     let mut protection = root.table("protection");
-    let block = scalar::prefixes(&mut protection, "block");
-    let allow = scalar::prefixes(&mut protection, "allow");
+    let (block, allow) = scalar::access_lists(&mut protection);
     let malformed = protection.get_or("malformed", Mode::Enforce, scalar::mode);
     let closed_ports = protection.get("closed_ports", scalar::mode);
     protection.finish();
@@ -176,7 +174,7 @@ fn absolute(text: &str) -> Result<PathBuf, Wrong> {
 
 fn socket(path: PathBuf) -> Result<PathBuf, Wrong> {
     let length = path.as_os_str().len();
-    if length <= MAX_SOCKET_PATH && path.file_name().is_some_and(|name| name != OsStr::new("")) {
+    if length <= MAX_SOCKET_PATH && path.file_name().is_some() {
         return Ok(path);
     }
     Err(Wrong::new(

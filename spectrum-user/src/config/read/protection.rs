@@ -63,9 +63,8 @@ pub(super) fn read(
 ) -> Protection {
     let mut table = app.table("protection");
     let is_udp = transport == Some(Transport::Udp);
-    let block = scalar::prefixes(&mut table, "block");
+    let (block, allow) = scalar::access_lists(&mut table);
     let blocklist = table.get_or("blocklist", Mode::Enforce, scalar::mode);
-    let allow = scalar::prefixes(&mut table, "allow");
     let allowlist = allowlist(&mut table, !allow.is_empty());
 
     let reflectors = table.get("reflectors", scalar::mode);

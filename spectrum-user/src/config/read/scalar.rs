@@ -3,6 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use ipnet::IpNet;
+use toml::Spanned;
 
 use super::{
     table::{Table, Wrong},
@@ -41,17 +42,29 @@ pub(super) fn duration(
     .help(format!("write a duration from {min} to {max}")))
 }
 
-/// A list of prefixes, sorted and each once, so that equal lists are equal.
-pub(super) fn prefixes(table: &mut Table<'_>, key: &'static str) -> Vec<IpNet> {
-    let listed = table.list(key, |value| prefix(value.text()?));
-    let mut prefixes: Vec<IpNet> = listed
-        .into_iter()
-        .flat_map(|list| list.into_inner())
-        .map(|prefix| prefix.into_inner())
-        .collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    prefixes
+/// The lists `block` and `allow`, each sorted and without repetition, so that equal lists are
+/// equal. A prefix on both is a contradiction; one within the other is not.
+pub(super) fn access_lists(table: &mut Table<'_>) -> (Vec<IpNet>, Vec<IpNet>) {
+    let mut list = |key| {
+        let listed = table.list(key, |value| prefix(value.text()?));
+        let mut prefixes = listed.map_or_else(Vec::new, Spanned::into_inner);
+        prefixes.sort_by_key(|prefix| *prefix.get_ref());
+        prefixes.dedup_by_key(|prefix| *prefix.get_ref());
+        prefixes
+    };
+    let (block, allow) = (list("block"), list("allow"));
+    for allowed in &allow {
+        let same = block.binary_search_by_key(allowed.get_ref(), |blocked| *blocked.get_ref());
+        if let Some(blocked) = same.ok().and_then(|index| block.get(index)) {
+            let what = format!("`{}` is on both lists", allowed.get_ref());
+            let wrong = Wrong::new(what, "allowed here")
+                .beside(blocked.span(), "blocked here")
+                .help("remove it from one of them");
+            table.wrong("allow", allowed.span(), wrong);
+        }
+    }
+    let plain = |list: Vec<Spanned<IpNet>>| list.into_iter().map(Spanned::into_inner).collect();
+    (plain(block), plain(allow))
 }
 
 fn prefix(text: &str) -> Result<IpNet, Wrong> {
