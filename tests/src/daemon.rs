@@ -114,6 +114,11 @@ impl<'lab> Site<'lab> {
         &self.config
     }
 
+    /// What its daemons have logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.lab.dir().join("spectrum.log")).unwrap_or_default()
+    }
+
     fn control_socket(&self) -> PathBuf {
         self.lab.dir().join("control")
     }
@@ -208,7 +213,7 @@ impl Daemon<'_> {
 
     /// What it has logged so far, daemons before it in the same lab included.
     pub fn log(&self) -> String {
-        self.process.output()
+        self.site.log()
     }
 
     /// # Errors

@@ -39,19 +39,12 @@ pub mod address {
     pub const ATTACKER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x66);
     pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe);
 
-    /// On VLAN [`super::VLAN`], in a lab made by [`super::Lab::with_vlan`].
-    pub const EDGE_VLAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    pub const CLIENT_VLAN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
-
     /// Behind the edge.
     pub const EDGE_BACK: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
     pub const ORIGIN: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
     pub const EDGE_BACK_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 1);
     pub const ORIGIN_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x99, 0, 0, 0, 0, 0, 2);
 }
-
-/// The tag of the VLAN between client and edge.
-pub const VLAN: u16 = 100;
 
 /// The edge's interface towards clients: the one to shield.
 pub const FRONT: &str = "front";
@@ -64,13 +57,6 @@ const BRIDGE: &str = "bridge";
 const MAC_FRONT: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC_CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
 const MAC_ATTACKER: [u8; 6] = [2, 0, 0, 0, 0, 0x66];
-
-/// Whether the client also has a VLAN to the edge.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Vlan {
-    Without,
-    With,
-}
 
 /// A host: a namespace with interfaces. Goes when its last handle is dropped.
 #[derive(Clone, Debug)]
@@ -108,6 +94,48 @@ impl Host {
         let line = format!("address add {address}/{length} dev {interface} {nodad}\n");
         self.namespace.ip(&line)
     }
+
+    /// Packets that have arrived at an interface, before any filter.
+    ///
+    /// # Errors
+    /// No such interface.
+    pub fn received(&self, interface: &str) -> Result<u64> {
+        let table = self.read_statistics("dev")?;
+        let mut rows = table.lines().filter_map(|line| line.split_once(':'));
+        let row = rows.find(|(name, _)| name.trim() == interface);
+        let packets = row.and_then(|(_, numbers)| numbers.split_whitespace().nth(1));
+        Ok(packets
+            .with_context(|| format!("no interface {interface}"))?
+            .parse()?)
+    }
+
+    /// A counter of the host's TCP/IP stack (RFC 1213), such as `Tcp` and `InSegs`.
+    ///
+    /// # Errors
+    /// No such counter.
+    pub fn stack_counter(&self, protocol: &str, name: &str) -> Result<u64> {
+        let table = self.read_statistics("snmp")?;
+        let of_protocol = |line: &&str| line.split(':').next() == Some(protocol);
+        let mut rows = table.lines().filter(of_protocol).map(str::split_whitespace);
+        let (names, values) = (rows.next(), rows.next());
+        let mut pairs = names
+            .into_iter()
+            .flatten()
+            .zip(values.into_iter().flatten());
+        let value = pairs
+            .find(|(column, _)| *column == name)
+            .map(|(_, value)| value);
+        Ok(value
+            .with_context(|| format!("no counter {protocol} {name}"))?
+            .parse()?)
+    }
+
+    fn read_statistics(&self, file: &str) -> Result<String> {
+        // `/proc/net` would be that of the process, not of the thread.
+        let path = Path::new("/proc/thread-self/net").join(file);
+        let text = self.namespace.run(|| fs::read_to_string(path))?;
+        text.with_context(|| format!("reading /proc/net/{file}"))
+    }
 }
 
 /// Five hosts, a directory for files and one for pins; all removed when dropped.
@@ -126,18 +154,6 @@ impl Lab {
     /// # Errors
     /// Not root, or a kernel without network namespaces, veth or bridges.
     pub fn new() -> Result<Self> {
-        Self::create(Vlan::Without)
-    }
-
-    /// A lab whose client also reaches the edge over a VLAN, tagged on the wire.
-    ///
-    /// # Errors
-    /// As [`Lab::new`].
-    pub fn with_vlan() -> Result<Self> {
-        Self::create(Vlan::With)
-    }
-
-    fn create(vlan: Vlan) -> Result<Self> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(leftovers::sweep_dead);
 
@@ -157,9 +173,6 @@ impl Lab {
         lab.link_hosts().context("linking the hosts of the lab")?;
         lab.address_hosts()
             .context("addressing the hosts of the lab")?;
-        if vlan == Vlan::With {
-            lab.add_vlan().context("adding a VLAN to the lab")?;
-        }
         Ok(lab)
     }
 
@@ -199,6 +212,10 @@ impl Lab {
             mac(MAC_FRONT),
             self.edge.namespace.name(),
         ))?;
+        // A veth pair hands a VLAN tag over beside the packet, where XDP would not see it. Wires do not.
+        let as_on_a_wire = || offload::disable_vlan("edge");
+        let offload = self.internet.namespace.run(as_on_a_wire)?;
+        offload.context("turning VLAN offload off")?;
         self.edge.namespace.ip(&format!(
             "link add {BACK} type veth peer name {ETH0} netns {}\n",
             self.origin.namespace.name(),
@@ -220,7 +237,7 @@ impl Lab {
         };
         let gateway = format!(
             "route add default via {GATEWAY}
-             -6 route add default via {GATEWAY_V6}\n"
+             route add default via {GATEWAY_V6}\n"
         );
         let to_internet = |name, v4, v6| interface(name, v4, v6) + &gateway;
 
@@ -235,22 +252,6 @@ impl Lab {
         self.origin
             .namespace
             .ip(&interface(ETH0, ORIGIN, ORIGIN_V6))
-    }
-
-    fn add_vlan(&self) -> Result<()> {
-        use address::{CLIENT_VLAN, EDGE_VLAN};
-        let tagged = |parent: &str, v4: Ipv4Addr| {
-            format!(
-                "link add link {parent} name {parent}.{VLAN} type vlan id {VLAN}
-                 address add {v4}/24 dev {parent}.{VLAN}
-                 link set {parent}.{VLAN} up\n"
-            )
-        };
-        self.client.namespace.ip(&tagged(ETH0, CLIENT_VLAN))?;
-        self.edge.namespace.ip(&tagged(FRONT, EDGE_VLAN))?;
-        // A veth pair hands a tag over beside the packet, where XDP would not see it. Wires do not.
-        let untag = |port| self.internet.namespace.run(|| offload::disable_vlan(port));
-        untag("edge")?.context("turning VLAN offload off")
     }
 }
 
