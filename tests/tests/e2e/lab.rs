@@ -23,7 +23,7 @@ use spectrum_tests::{
     origin::{self, port},
     topology::{
         FRONT,
-        address::{EDGE, EDGE_V6, ORIGIN},
+        address::{EDGE, EDGE_BACK, EDGE_V6, ORIGIN},
     },
     wait,
 };
@@ -35,6 +35,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "lab::hosts_reach_each_other",
         needs: &["ip"],
         run: hosts_reach_each_other,
+    },
+    Case {
+        name: "lab::origins_serve",
+        needs: &["nginx", "sshd", "ssh-keygen", "redis-server", "iperf3"],
+        run: origins_serve,
     },
     Case {
         name: "lab::attackers_keep_rate_and_count",
@@ -75,6 +80,21 @@ fn hosts_reach_each_other() -> Result<()> {
     }
     let _back = origin::http(&lab.origin, port::HTTP)?;
     client::connect(&lab.edge, None, (ORIGIN, port::HTTP).into(), PATIENCE)?;
+    Ok(())
+}
+
+fn origins_serve() -> Result<()> {
+    let lab = Lab::new()?;
+    let connect = |port| client::connect(&lab.edge, None, (ORIGIN, port).into(), PATIENCE);
+    fs::write(lab.dir().join("index.html"), "served\n")?;
+    let _nginx = origin::nginx(&lab, lab.dir())?;
+    ensure!(Http::new(connect(port::HTTP)?).get("/")? == b"served\n");
+    let seen = Http::new(connect(port::HTTP)?).get("/address")?;
+    ensure!(seen == format!("{EDGE_BACK}\n").as_bytes(), "{seen:?}");
+    let _ssh = origin::ssh(&lab)?;
+    client::ssh_banner(&connect(port::SSH)?)?;
+    let _redis = origin::redis(&lab)?;
+    let _iperf = origin::iperf(&lab)?;
     Ok(())
 }
 
