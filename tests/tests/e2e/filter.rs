@@ -320,19 +320,39 @@ fn why_tells_the_truth() -> Result<()> {
         protection: &format!("allow = [\"{CLIENT}\"]"),
         ..HTTP
     };
-    shielded(&[app, ECHO], |scene| {
-        let why = |source: IpAddr| scene.site.run("why", &[source.to_string()]);
-        let innocent = why(CLIENT.into())?;
-        ensure!(!innocent.contains("blocked"), "{innocent}");
-        let stranger = why(ATTACKER.into())?;
-        ensure!(stranger.contains("not_allowed"), "{stranger}");
+    shielded(&[app], |scene| {
+        let lab = scene.lab;
+        let _http = origin::http(&lab.origin, port::HTTP)?;
+        let why = |source: IpAddr| -> Result<(String, String)> {
+            let json = scene
+                .site
+                .run("why", &[&source.to_string(), "-o", "json"])?;
+            let why: serde_json::Value = serde_json::from_str(&json)?;
+            let field = |name: &str| why["verdicts"][0][name].as_str().unwrap_or("").to_owned();
+            Ok((field("verdict"), field("reason")))
+        };
+        let says = |verdict: &str, reason: &str| Ok((verdict.to_owned(), reason.to_owned()));
+        let edge = (EDGE, port::HTTP).into();
+
+        get(&lab.client, None, edge)?;
+        ensure_eq(why(CLIENT.into()), says("pass", ""))?;
+        ensure_silent(&lab.attacker, None, edge)?;
+        ensure_eq(why(ATTACKER.into()), says("drop", "not_allowed"))?;
         scene
             .site
-            .run("block", &[&format!("{ATTACKER}/32"), "--for", "10m"])?;
-        let blocked = why(ATTACKER.into())?;
-        ensure!(blocked.contains("blocked"), "{blocked}");
+            .run("block", &[&format!("{CLIENT}/32"), "--for", "10m"])?;
+        ensure_silent(&lab.client, None, edge)?;
+        ensure_eq(why(CLIENT.into()), says("drop", "blocked"))?;
+        let filter = scene.filter("http.lab")?;
+        ensure!(filter.reasons() == ["blocked", "not_allowed"], "{filter:?}");
         Ok(())
     })
+}
+
+fn ensure_eq<T: PartialEq + std::fmt::Debug>(found: Result<T>, expected: Result<T>) -> Result<()> {
+    let (found, expected) = (found?, expected?);
+    ensure!(found == expected, "{found:?}, not {expected:?}");
+    Ok(())
 }
 
 /// Edge address and attacker's own, of both families.
