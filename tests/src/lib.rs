@@ -1,3 +1,4 @@
 //! The lab.
 
 pub mod load;
+pub mod peers;
