@@ -76,7 +76,7 @@ fn settings(quick: bool) -> Result<Settings> {
         "no program {} (cargo build --release -p spectrum-user, or set SPECTRUM_BIN)",
         spectrum.display()
     );
-    let (warm_up, measured) = if quick { (0.2, 0.5) } else { (0.3, 1.2) };
+    let (warm_up, measured) = if quick { (0.2, 0.7) } else { (0.3, 1.2) };
     Ok(Settings {
         span: Span { warm_up, measured },
         idle_connections: if quick { 2000 } else { 10_000 },

@@ -112,7 +112,12 @@ impl Window {
     }
 
     fn is_over(&self) -> bool {
-        Instant::now() >= self.to
+        self.left().is_zero()
+    }
+
+    /// How much of it is still to come, the time before it included.
+    fn left(&self) -> Duration {
+        self.to.saturating_duration_since(Instant::now())
     }
 
     fn seconds(&self) -> f64 {
@@ -142,4 +147,126 @@ fn connect(to: SocketAddr) -> Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use std::{
+        net::{Ipv4Addr, UdpSocket},
+        process, thread,
+    };
+
+    use super::*;
+
+    const BRIEF: Span = Span {
+        warm_up: 0.05,
+        measured: 0.2,
+    };
+
+    /// Starts a server on a loopback address that only this process uses.
+    fn start(kind: fn(SocketAddr) -> Server) -> SocketAddr {
+        let [.., high, low] = process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, high, low, 1);
+        let free = std::net::TcpListener::bind((ip, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let servers = vec![kind(address)];
+        thread::spawn(move || Serve { servers }.run());
+        address
+    }
+
+    fn start_tcp(kind: fn(SocketAddr) -> Server) -> SocketAddr {
+        let address = start(kind);
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(address).is_err() {
+            assert!(Instant::now() < deadline, "no server on {address}");
+            thread::yield_now();
+        }
+        address
+    }
+
+    #[test]
+    fn the_echo_is_exact_even_when_the_client_is_slower_than_the_server() {
+        let to = start_tcp(Server::Echo);
+        let bytes = 20_000_000;
+        assert_eq!(Check { to, bytes }.run().unwrap().bytes, bytes);
+    }
+
+    #[test]
+    fn requests_on_many_connections_are_all_answered() {
+        let load = PingPong {
+            to: start_tcp(Server::Echo),
+            connections: 100,
+            size: 64,
+            span: BRIEF,
+        };
+        let trips = load.run().unwrap();
+        assert!(trips.per_second > 0.0 && trips.p50_us <= trips.p99_us);
+    }
+
+    #[test]
+    fn new_connections_are_counted() {
+        let load = ConnectRate {
+            to: start_tcp(Server::Echo),
+            concurrency: 4,
+            span: BRIEF,
+        };
+        assert!(load.run().unwrap().per_second > 0.0);
+    }
+
+    #[test]
+    fn bulk_flows_both_ways() {
+        for (kind, direction) in [
+            (Server::Sink as fn(SocketAddr) -> Server, Direction::Upload),
+            (Server::Source, Direction::Download),
+        ] {
+            let load = Bulk {
+                to: start_tcp(kind),
+                direction,
+                flows: 2,
+                span: BRIEF,
+            };
+            let report = load.run().unwrap();
+            let measured = report.bits_per_second / 8.0 * BRIEF.measured;
+            assert!(measured > 0.0 && report.total_bytes as f64 >= measured);
+        }
+    }
+
+    fn start_udp() -> SocketAddr {
+        let address = start(Server::UdpEcho);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let patience = Duration::from_millis(20);
+        client.set_read_timeout(Some(patience)).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while client.send_to(b"?", address).is_err() || client.recv(&mut [0]).is_err() {
+            assert!(Instant::now() < deadline, "no server on {address}");
+        }
+        address
+    }
+
+    #[test]
+    fn datagrams_come_back() {
+        let load = UdpPingPong {
+            to: start_udp(),
+            flows: 3,
+            window: 5,
+            size: 64,
+            span: BRIEF,
+        };
+        assert!(load.run().unwrap().per_second > 0.0);
+    }
+
+    #[test]
+    fn a_load_that_nobody_serves_fails() {
+        let nobody = start_tcp(Server::Sink);
+        let load = PingPong {
+            to: nobody,
+            connections: 1,
+            size: 64,
+            span: BRIEF,
+        };
+        let error = load.run().unwrap_err().to_string();
+        assert!(error.contains("nothing was answered"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Job, Load, PATIENCE, RoundTrips, Span,
+    Job, Load, RoundTrips, Span,
     poller::{Events, Interest, Poller},
     samples::Samples,
 };
@@ -44,11 +44,7 @@ impl Load for ConnectRate {
         let mut events = Events::new();
         let window = self.span.begin();
         while !window.is_over() {
-            let ready = poller.wait(&mut events, Some(PATIENCE))?;
-            if ready.len() == 0 {
-                bail!("{} answers no more", self.to);
-            }
-            for place in ready {
+            for place in poller.wait(&mut events, Some(window.left()))? {
                 let attempt = attempts.get_mut(place).context("unknown event")?;
                 if attempt.go_on(&poller, place)? == Progress::Pending {
                     continue;

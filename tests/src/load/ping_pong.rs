@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Job, Load, PATIENCE, RoundTrips, Span, connect,
+    Job, Load, RoundTrips, Span, connect,
     poller::{Events, Interest, Poller},
     samples::Samples,
 };
@@ -49,7 +49,7 @@ impl Load for PingPong {
             player.serve(&ping)?;
         }
         while !window.is_over() {
-            for place in poller.wait(&mut events, Some(PATIENCE))? {
+            for place in poller.wait(&mut events, Some(window.left()))? {
                 let player = players.get_mut(place).context("unknown event")?;
                 let Some(latency) = player.receive(&mut pong)? else {
                     continue;

@@ -37,7 +37,7 @@ impl Poller {
         &self,
         events: &'events mut Events,
         timeout: Option<Duration>,
-    ) -> Result<impl ExactSizeIterator<Item = usize> + use<'events>> {
+    ) -> Result<impl Iterator<Item = usize> + use<'events>> {
         let timeout = match timeout {
             Some(timeout) => EpollTimeout::try_from(timeout)?,
             None => EpollTimeout::NONE,

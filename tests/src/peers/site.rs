@@ -222,7 +222,7 @@ impl<'stage> Site<'stage> {
             None => None,
             Some(mut command) => {
                 let directory = stage.directory.path();
-                Some(Process::start("proxy", &mut command, directory)?)
+                Some(Process::start(subject.name(), &mut command, directory)?)
             }
         };
         let what = format!("{} to serve", subject.name());
