@@ -6,7 +6,8 @@
 //! - [`client`] and [`attack`]: who sends; [`packet`]: what attackers send;
 //! - [`daemon`]: Spectrum itself, on the edge, as its users see it: documents, command line, JSON;
 //! - [`origin`]: what is protected;
-//! - [`demo`]: all of it at once, live.
+//! - [`demo`]: all of it at once, live;
+//! - [`load`] and [`peers`]: what is measured, and beside whom.
 //!
 //! Everything that a lab makes carries the process id of its maker in its name ([`leftovers`]),
 //! so that nothing outlives it for long, however it ends.
@@ -17,9 +18,11 @@ pub mod daemon;
 pub mod demo;
 pub mod interrupt;
 pub mod leftovers;
+pub mod load;
 pub mod netns;
 pub mod origin;
 pub mod packet;
+pub mod peers;
 pub mod process;
 pub mod requirements;
 pub mod topology;
