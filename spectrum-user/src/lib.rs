@@ -3,3 +3,4 @@
 //! - [`config`]: documents become valid types, or an error that names file, line and remedy.
 pub mod config;
 pub mod event;
+pub mod proxy;
