@@ -1,30 +1,14 @@
 //! The command line: what the words mean, and one module for what each does.
 
+pub mod access;
 pub mod check;
+mod context;
+pub mod detach;
 pub mod generate;
 pub mod output;
-
-/// Each is replaced by its file.
-macro_rules! elsewhere {
-    ($($module:ident { $($command:ident($args:ident)),* })*) => {$(
-        pub mod $module {
-            use super::{Global, $($args),*};
-            $(
-                pub fn $command(_: &Global, _: &$args) -> anyhow::Result<std::process::ExitCode> {
-                    anyhow::bail!("this build has no such command")
-                }
-            )*
-        }
-    )*};
-}
-
-elsewhere! {
-    access { block(Block), unblock(Unblock), allow(Allow) }
-    detach { run(Detach) }
-    run { run(Run) }
-    status { run(Status) }
-    why { run(Why) }
-}
+pub mod run;
+pub mod status;
+pub mod why;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -212,6 +196,8 @@ pub struct Detach {
     /// The interface
     #[arg(value_name = "INTERFACE")]
     pub interface: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
 }
 
 /// Write shell completions and man pages, for packages

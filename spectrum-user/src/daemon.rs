@@ -47,6 +47,8 @@ pub struct Options {
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often expired entries are taken off the lists.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the event log may take to write what is left at the end.
+const EVENT_LOG_DEADLINE: Duration = Duration::from_secs(2);
 /// Events taken from a ring buffer at once.
 const EVENT_BATCH: usize = 64;
 
@@ -103,11 +105,17 @@ impl Signals {
         })
     }
 
-    async fn stop(&mut self) {
+    /// Whether to stop (or else to reload). Cancel-safe.
+    async fn stop_or_reload(&mut self) -> bool {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
         }
+    }
+
+    async fn stop(&mut self) {
+        while !self.stop_or_reload().await {}
     }
 }
 
@@ -116,7 +124,8 @@ struct Daemon {
     config: Config,
     proxy: Proxy,
     shield: Shield,
-    log: event::Log,
+    events: event::Sink,
+    event_log: event::Writer,
     recent: RecentDrops,
     started: Timestamp,
     configured: Timestamp,
@@ -132,13 +141,14 @@ impl Daemon {
     /// Listens first and filters last, so that whoever is let in finds somebody there.
     async fn start(options: Options, config: Config) -> Result<Self> {
         let socket = Socket::bind(&config.host.control_socket)?;
-        let log = event::Log::open(&config.host.events).context("cannot open the event log")?;
+        let (events, event_log) =
+            event::Writer::start(&config.host.events).context("cannot open the event log")?;
         let proxy = Proxy::start(
             proxy::Settings {
                 workers: config.host.workers,
                 drain: config.host.drain,
             },
-            log.sink(),
+            events.clone(),
         )?;
         proxy.apply(&config.apps).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
@@ -154,7 +164,8 @@ impl Daemon {
             config,
             proxy,
             shield,
-            log,
+            events,
+            event_log,
             recent: RecentDrops::default(),
             started: now,
             configured: now,
@@ -174,9 +185,11 @@ impl Daemon {
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
         loop {
             tokio::select! {
-                () = signals.stop() => break,
-                _ = signals.hangup.recv() => {
-                    self.log.reopen();
+                stop = signals.stop_or_reload() => {
+                    if stop {
+                        break;
+                    }
+                    self.event_log.reopen();
                     self.reload("SIGHUP").await;
                 }
                 () = self.watch.changed() => self.reload("a document changed").await,
@@ -204,11 +217,17 @@ impl Daemon {
             log::debug!("sd_notify: {error}");
         }
         tokio::select! {
-            drained = self.proxy.shutdown(deadline) => log::info!("{drained}"),
+            drained = self.proxy.shutdown(deadline) => log::info!(
+                "{} connections finished, {} were cut",
+                drained.finished,
+                drained.cut
+            ),
             () = signals.stop() => log::warn!("connections cut"),
         }
         self.tasks.shutdown().await;
-        self.log.close();
+        if !self.event_log.close(EVENT_LOG_DEADLINE) {
+            log::warn!("the event log did not take the last events in time");
+        }
         if self.options.detach_on_exit {
             self.shield.lower();
         } else {
@@ -244,7 +263,14 @@ impl Daemon {
         self.warn_of_restart(&config);
         let changes = self.proxy.apply(&config.apps).await?;
         if let Err(error) = self.shield.apply(&config) {
-            note(self.proxy.apply(&self.config.apps).await.map(|_| ()).map_err(Into::into), "cannot go back");
+            note(
+                self.proxy
+                    .apply(&self.config.apps)
+                    .await
+                    .map(|_| ())
+                    .map_err(Into::into),
+                "cannot go back",
+            );
             note(self.shield.apply(&self.config), "cannot go back");
             return Err(error);
         }
@@ -253,7 +279,13 @@ impl Daemon {
             self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;
         }
         self.config = config;
-        log::info!("reloaded: {changes}");
+        log::info!(
+            "reloaded: {} apps added, {} updated, {} removed, {} unchanged",
+            changes.added.len(),
+            changes.updated.len(),
+            changes.removed.len(),
+            changes.unchanged.len()
+        );
         Ok(())
     }
 
@@ -300,7 +332,7 @@ impl Daemon {
                 pid: Some(std::process::id()),
                 started: Some(self.started),
                 configured: Some(self.configured),
-                events_lost: self.log.lost(),
+                events_lost: self.events.lost(),
             },
             interfaces: self.shield.interfaces()?,
             apps: status::app_statuses(

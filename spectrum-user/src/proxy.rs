@@ -140,7 +140,10 @@ impl Proxy {
             .map(|(worker, update)| worker.update(update))
             .collect();
 
-        let closed_udp = plan.close.iter().filter(|bind| bind.transport == Transport::Udp);
+        let closed_udp = plan
+            .close
+            .iter()
+            .filter(|bind| bind.transport == Transport::Udp);
         let until = now + self.settings.drain;
         let draining: Vec<_> = closed_udp.map(|bind| (*bind, until)).collect();
         let changes = plan.changes.clone();
@@ -169,7 +172,10 @@ impl Proxy {
     /// rest.
     pub async fn shutdown(mut self, deadline: Duration) -> Drained {
         let workers = std::mem::take(&mut self.workers);
-        let ends: Vec<_> = workers.into_iter().map(|worker| worker.shutdown(deadline)).collect();
+        let ends: Vec<_> = workers
+            .into_iter()
+            .map(|worker| worker.shutdown(deadline))
+            .collect();
         let mut drained = Drained::default();
         for end in ends {
             drained += end.await;

@@ -136,7 +136,9 @@ pub fn app_statuses(
 ) -> Vec<AppStatus> {
     let mut proxy: BTreeMap<String, proxy::AppSnapshot> =
         proxy.into_iter().map(|app| (app.id.clone(), app)).collect();
-    let configured = config.map(|config| config.apps.as_slice()).unwrap_or_default();
+    let configured = config
+        .map(|config| config.apps.as_slice())
+        .unwrap_or_default();
     let mut apps: Vec<AppStatus> = configured
         .iter()
         .map(|app| {

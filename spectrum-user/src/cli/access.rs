@@ -1,6 +1,6 @@
 //! `spectrum block`, `unblock` and `allow`: lists that take effect at once, without the daemon.
 
-use std::{env, net::IpAddr, process::ExitCode, time::Duration};
+use std::{env, net::IpAddr, process::ExitCode};
 
 use anyhow::{Result, bail};
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use spectrum_common::access::GLOBAL_SCOPE;
 
 use super::{
-    AllowArgs, BlockArgs, GlobalArgs, UnblockArgs,
+    Allow, Block, Entry, Format, Global, Unblock,
     context::{Context, Pinned},
     output,
 };
@@ -26,30 +26,18 @@ struct Done {
     expires: Option<Timestamp>,
 }
 
-pub(super) fn block(global: &GlobalArgs, args: &BlockArgs) -> Result<ExitCode> {
+pub fn block(global: &Global, args: &Block) -> Result<ExitCode> {
     if !args.force {
-        refuse_lockout(args.prefix)?;
+        refuse_lockout(args.entry.prefix)?;
     }
-    let listing = Listing {
-        prefix: args.prefix,
-        action: Action::Block,
-        lifetime: args.lifetime,
-        app: args.app.as_deref(),
-    };
-    listing.put(global)
+    put(global, &args.entry, Action::Block)
 }
 
-pub(super) fn allow(global: &GlobalArgs, args: &AllowArgs) -> Result<ExitCode> {
-    let listing = Listing {
-        prefix: args.prefix,
-        action: Action::Allow,
-        lifetime: args.lifetime,
-        app: args.app.as_deref(),
-    };
-    listing.put(global)
+pub fn allow(global: &Global, args: &Allow) -> Result<ExitCode> {
+    put(global, &args.entry, Action::Allow)
 }
 
-pub(super) fn unblock(global: &GlobalArgs, args: &UnblockArgs) -> Result<ExitCode> {
+pub fn unblock(global: &Global, args: &Unblock) -> Result<ExitCode> {
     let context = Context::load(&global.config);
     let mut interfaces = Vec::new();
     for mut pinned in context.pinned()? {
@@ -83,68 +71,62 @@ pub(super) fn unblock(global: &GlobalArgs, args: &UnblockArgs) -> Result<ExitCod
         interfaces,
         expires: None,
     };
-    done.print(global)
+    done.print(args.format)
 }
 
-struct Listing<'a> {
-    prefix: IpNet,
-    action: Action,
-    lifetime: Option<Duration>,
-    app: Option<&'a str>,
+fn put(global: &Global, entry: &Entry, action: Action) -> Result<ExitCode> {
+    let context = Context::load(&global.config);
+    if action == Action::Allow {
+        refuse_useless(&context, entry)?;
+    }
+    let mut interfaces = Vec::new();
+    for mut pinned in context.pinned()? {
+        let key = (
+            scope(&context, &pinned, entry.app.as_deref())?,
+            entry.prefix,
+        );
+        let _lock = pinned.pins.lock()?;
+        if let Some(listed) = lists::get(&pinned.maps, key)?
+            && listed.source == Source::Document
+            && listed.action == action
+        {
+            bail!("{} is listed already, in the documents", entry.prefix);
+        }
+        lists::put(&mut pinned.maps, key, action, entry.lifetime)?;
+        interfaces.push(pinned.interface);
+    }
+    let done = Done {
+        action: match action {
+            Action::Block => "blocked",
+            Action::Allow => "allowed",
+        },
+        prefix: entry.prefix,
+        app: entry.app.clone(),
+        interfaces,
+        expires: entry.lifetime.map(|lifetime| Timestamp::now() + lifetime),
+    };
+    done.print(entry.format)
 }
 
-impl Listing<'_> {
-    fn put(&self, global: &GlobalArgs) -> Result<ExitCode> {
-        let context = Context::load(&global.config);
-        let mut interfaces = Vec::new();
-        for mut pinned in context.pinned()? {
-            let scope = scope(&context, &pinned, self.app)?;
-            self.refuse_useless(&context, scope)?;
-            let _lock = pinned.pins.lock()?;
-            let key = (scope, self.prefix);
-            if let Some(entry) = lists::get(&pinned.maps, key)?
-                && entry.source == Source::Document
-                && entry.action == self.action
-            {
-                bail!("{} is listed already, in the documents", self.prefix);
-            }
-            lists::put(&mut pinned.maps, key, self.action, self.lifetime)?;
-            interfaces.push(pinned.interface.clone());
-        }
-        let done = Done {
-            action: match self.action {
-                Action::Block => "blocked",
-                Action::Allow => "allowed",
-            },
-            prefix: self.prefix,
-            app: self.app.map(ToOwned::to_owned),
-            interfaces,
-            expires: self.lifetime.map(|lifetime| Timestamp::now() + lifetime),
-        };
-        done.print(global)
+/// An entry on the allowlist of an app that admits everyone would only seem to do something.
+fn refuse_useless(context: &Context, entry: &Entry) -> Result<()> {
+    let Some(name) = &entry.app else {
+        return Ok(());
+    };
+    if context.app(name)?.protection.allow.is_empty() {
+        bail!(
+            "{name} has no allowlist: it admits every source that is not blocked\n  help: give it \
+             one (`allow = […]` in its [protection]), or leave out --app to exempt {} from the \
+             global blocklist",
+            entry.prefix
+        );
     }
-
-    /// An entry on the allowlist of an app that admits everyone would seem to do something.
-    fn refuse_useless(&self, context: &Context, scope: u32) -> Result<()> {
-        let (Action::Allow, Some(name)) = (self.action, self.app) else {
-            return Ok(());
-        };
-        debug_assert_ne!(scope, GLOBAL_SCOPE);
-        if context.app(name)?.protection.allow.is_empty() {
-            bail!(
-                "{name} has no allowlist: it admits every source that is not blocked\n  help: \
-                 give it one (`allow = […]` in its [protection]), or leave out --app to exempt \
-                 {} from the global blocklist",
-                self.prefix
-            );
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 impl Done {
-    fn print(&self, global: &GlobalArgs) -> Result<ExitCode> {
-        output::print(global.output, self, || {
+    fn print(&self, format: Format) -> Result<ExitCode> {
+        output::print_as(format.output, self, || {
             let scope = self.app.as_deref().unwrap_or("all apps");
             let until = match self.expires {
                 Some(time) => format!(", until {}", output::time(time)),

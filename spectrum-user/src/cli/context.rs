@@ -97,9 +97,15 @@ impl Context {
             return Ok("all apps".to_owned());
         }
         let slots = pinned.maps.slots()?;
-        let id = slots.iter().find(|(_, slot)| **slot == scope).map(|(id, _)| *id);
+        let id = slots
+            .iter()
+            .find(|(_, slot)| **slot == scope)
+            .map(|(id, _)| *id);
         let apps = self.config.iter().flat_map(|config| &config.apps);
-        let name = apps.filter(|app| Some(app.id) == id).map(|app| app.name.clone()).next();
+        let name = apps
+            .filter(|app| Some(app.id) == id)
+            .map(|app| app.name.clone())
+            .next();
         Ok(name.unwrap_or_else(|| format!("slot {scope}")))
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::{DetachArgs, GlobalArgs, context::Context, output};
+use super::{Detach, Global, context::Context, output};
 use crate::dataplane::Pins;
 
 #[derive(Serialize)]
@@ -13,7 +13,7 @@ struct Detached {
     detached: Vec<String>,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: &DetachArgs) -> Result<ExitCode> {
+pub fn run(global: &Global, args: &Detach) -> Result<ExitCode> {
     let context = Context::load(&global.config);
     let pinned = Pins::interfaces(&context.pin_dir);
     let interfaces = match &args.interface {
@@ -31,8 +31,10 @@ pub(super) fn run(global: &GlobalArgs, args: &DetachArgs) -> Result<ExitCode> {
     let done = Detached {
         detached: interfaces,
     };
-    output::print(global.output, &done, || match done.detached.as_slice() {
-        [] => "no interface had a filter".to_owned(),
-        detached => format!("detached: {}", detached.join(", ")),
+    output::print_as(args.format.output, &done, || {
+        match done.detached.as_slice() {
+            [] => "no interface had a filter".to_owned(),
+            detached => format!("detached: {}", detached.join(", ")),
+        }
     })
 }

@@ -2,11 +2,15 @@
 
 use std::{
     io::{self, Write as _},
+    process::ExitCode,
     time::Duration,
 };
 
 use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
 use serde::Serialize;
+
+use super::Output;
 
 /// Prints a text to stdout, without blanks at the end of lines and with a newline at its own.
 ///
@@ -26,6 +30,22 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Stdout is closed.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print(&serde_json::to_string_pretty(value)?)?)
+}
+
+/// Prints a value in the format that was asked for.
+///
+/// # Errors
+/// Stdout is closed.
+pub fn print_as(
+    format: Output,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<ExitCode> {
+    match format {
+        Output::Text => print(&text())?,
+        Output::Json => print_json(value)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A table with lines between the rows, as wide as the terminal at the most.
@@ -68,6 +88,11 @@ pub fn bytes(number: u64) -> String {
         unit = larger;
     }
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
+/// `2026-03-01 12:00:00 UTC`.
+pub fn time(time: Timestamp) -> String {
+    time.strftime("%F %T UTC").to_string()
 }
 
 /// `350ms`, `10s`, `2h 5m`: the two largest units.

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::{GlobalArgs, RunArgs};
+use super::{Global, Run};
 use crate::daemon;
 
-pub(super) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<ExitCode> {
+pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     daemon::run(&daemon::Options {
         config: global.config.clone(),
         detach_on_exit: args.detach_on_exit,

@@ -6,13 +6,16 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::{
-    GlobalArgs, StatusArgs,
+    Global,
     context::{Context, Pinned},
     output,
 };
 use crate::{
     control::{self, Request},
-    dataplane::{Pins, counters::{Snapshot, SourceTotals, Total}},
+    dataplane::{
+        Pins,
+        counters::{Snapshot, SourceTotals, Total},
+    },
     status::{AppStatus, InterfaceStatus, Status},
 };
 
@@ -33,7 +36,7 @@ struct BusySource {
     totals: SourceTotals,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<ExitCode> {
+pub fn run(global: &Global, args: &super::Status) -> Result<ExitCode> {
     let context = Context::load(&global.config);
     let shown = Shown {
         status: status(&context)?,
@@ -42,7 +45,7 @@ pub(super) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<ExitCode> {
             count => Some(busiest(&context, count)?),
         },
     };
-    output::print(global.output, &shown, || shown.text())
+    output::print_as(args.format.output, &shown, || shown.text())
 }
 
 fn status(context: &Context) -> Result<Status> {
@@ -57,7 +60,10 @@ fn status(context: &Context) -> Result<Status> {
             context.pin_dir.display()
         );
     }
-    Ok(Status::from_pins(&context.pin_dir, context.config.as_ref())?)
+    Ok(Status::from_pins(
+        &context.pin_dir,
+        context.config.as_ref(),
+    )?)
 }
 
 fn busiest(context: &Context, count: usize) -> Result<Vec<BusySource>> {
@@ -104,7 +110,13 @@ impl Shown {
 }
 
 fn interfaces(interfaces: &[InterfaceStatus]) -> String {
-    let mut table = output::table(["interface", "mode", "no app: passed", "dropped", "events lost"]);
+    let mut table = output::table(&[
+        "interface",
+        "mode",
+        "no app: passed",
+        "dropped",
+        "events lost",
+    ]);
     for interface in interfaces {
         let dropped = interface.host.dropped.values().copied();
         table.add_row([
@@ -119,11 +131,16 @@ fn interfaces(interfaces: &[InterfaceStatus]) -> String {
 }
 
 fn apps(apps: &[AppStatus]) -> String {
-    let mut table = output::table([
+    let mut table = output::table(&[
         "app", "protocol", "passed", "dropped", "open", "total", "in", "out",
     ]);
     for app in apps {
-        let passed = sum(app.filter.monitored.values().copied().chain([app.filter.passed]));
+        let passed = sum(app
+            .filter
+            .monitored
+            .values()
+            .copied()
+            .chain([app.filter.passed]));
         let mut row = vec![
             app.name.clone(),
             app.protocol.clone(),
@@ -132,10 +149,10 @@ fn apps(apps: &[AppStatus]) -> String {
         ];
         match &app.proxy {
             Some(proxy) => row.extend([
-                output::count(proxy.active),
-                output::count(proxy.total),
-                output::bytes(proxy.ingress_bytes),
-                output::bytes(proxy.egress_bytes),
+                output::count(proxy.active.into()),
+                output::count(proxy.totals.connections),
+                output::bytes(proxy.totals.ingress_bytes),
+                output::bytes(proxy.totals.egress_bytes),
             ]),
             None => row.extend(std::iter::repeat_n("–".to_owned(), 4)),
         }
@@ -160,7 +177,7 @@ fn reasons(status: &Status) -> String {
     for (reason, total) in &all.monitored {
         rows.entry(reason).or_default().1 = *total;
     }
-    let mut table = output::table(["reason", "dropped", "bytes", "would have been (monitored)"]);
+    let mut table = output::table(&["reason", "dropped", "bytes", "would have been (monitored)"]);
     for (reason, (dropped, monitored)) in rows {
         table.add_row([
             reason.to_owned(),
@@ -173,7 +190,7 @@ fn reasons(status: &Status) -> String {
 }
 
 fn busy_sources(sources: &[BusySource]) -> String {
-    let mut table = output::table(["source", "app", "packets", "bytes", "over a limit"]);
+    let mut table = output::table(&["source", "app", "packets", "bytes", "over a limit"]);
     for BusySource { app, totals, .. } in sources {
         table.add_row([
             totals.source.to_string(),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use spectrum_ebpf::verdict::Outcome;
 
 use super::{
-    GlobalArgs, WhyArgs,
+    Global,
     context::{Context, Pinned},
     output,
 };
@@ -60,7 +60,7 @@ struct ListedEntry {
     expires: Option<Timestamp>,
 }
 
-pub(super) fn run(global: &GlobalArgs, args: &WhyArgs) -> Result<ExitCode> {
+pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
     let context = Context::load(&global.config);
     let source = args.ip.to_canonical();
     let mut why = Why {
@@ -78,9 +78,10 @@ pub(super) fn run(global: &GlobalArgs, args: &WhyArgs) -> Result<ExitCode> {
         for app in &apps {
             why.verdicts.push(verdict(&pinned, app, source)?);
         }
-        why.entries.extend(covering_entries(&context, &pinned, source)?);
+        why.entries
+            .extend(covering_entries(&context, &pinned, source)?);
     }
-    output::print(global.output, &why, || why.text())
+    output::print_as(args.format.output, &why, || why.text())
 }
 
 fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
@@ -155,7 +156,9 @@ impl Why {
         }
         if !self.recent_drops.is_empty() {
             text += "\nDropped lately:\n";
-            self.recent_drops.iter().for_each(|recent| text += &drop_line(recent));
+            self.recent_drops
+                .iter()
+                .for_each(|recent| text += &drop_line(recent));
         }
         text
     }
@@ -163,7 +166,12 @@ impl Why {
 
 impl AppVerdict {
     fn line(&self, source: IpAddr) -> String {
-        let Self { app, protocol, interface, .. } = self;
+        let Self {
+            app,
+            protocol,
+            interface,
+            ..
+        } = self;
         let judged = match (self.verdict, self.reason) {
             ("pass", _) => "passes".to_owned(),
             ("drop", Some(reason)) => format!("is DROPPED: {reason}"),
@@ -174,7 +182,9 @@ impl AppVerdict {
             }
         };
         let counted = match self.counted {
-            Some(SourceTotals { packets, limited, .. }) => {
+            Some(SourceTotals {
+                packets, limited, ..
+            }) => {
                 format!(" ({packets} packets seen, {limited} of them over a limit)")
             }
             None => String::new(),
@@ -198,7 +208,9 @@ impl ListedEntry {
             Some(time) => format!(", until {}", output::time(time)),
             None => String::new(),
         };
-        let since = self.added.map(|time| format!(", since {}", output::time(time)));
+        let since = self
+            .added
+            .map(|time| format!(", since {}", output::time(time)));
         format!(
             "  {action} {} for {} on {} (from the {source}{}{until})\n",
             self.prefix,
@@ -215,7 +227,11 @@ fn drop_line(recent: &RecentDrop) -> String {
         0 => String::new(),
         more => format!(", after {more} more without a sample"),
     };
-    let monitored = if drop.enforced { "" } else { " (monitored: it passed)" };
+    let monitored = if drop.enforced {
+        ""
+    } else {
+        " (monitored: it passed)"
+    };
     format!(
         "  {} {} → {} {}{monitored}{also}\n",
         output::time(drop.time),

@@ -38,6 +38,11 @@ pub struct App {
 }
 
 impl App {
+    /// Transport and ports as documents have them: `tcp/22`.
+    pub fn protocol(&self) -> String {
+        format!("{}/{}", self.transport, self.ports)
+    }
+
     /// The origins as documents write them: `tcp://192.0.2.1:22`.
     pub fn origin_urls(&self) -> impl Iterator<Item = String> {
         let (transport, ports) = (self.transport, self.ports);

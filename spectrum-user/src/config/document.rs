@@ -123,7 +123,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 name: &app.name,
                 r#type: if is_static { "ADDRESS" } else { "CNAME" },
             },
-            protocol: format!("{}/{}", app.transport, app.ports),
+            protocol: app.protocol(),
             origin_direct: app.origin_urls().collect(),
             edge_ips: match &app.edge_ips {
                 EdgeIps::Dynamic(connectivity) => EdgeIpsTable::Dynamic {

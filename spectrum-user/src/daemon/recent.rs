@@ -26,7 +26,11 @@ impl RecentDrops {
                 sampled.interface,
                 drop.source,
                 drop.destination,
-                if drop.enforced { "dropped:" } else { "monitored:" },
+                if drop.enforced {
+                    "dropped:"
+                } else {
+                    "monitored:"
+                },
                 drop.reason
             );
             if self.drops.len() == CAPACITY {

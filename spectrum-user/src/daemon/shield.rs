@@ -31,7 +31,8 @@ impl Shield {
                 Ok(Inherited::Nothing) => fresh.push(interface.clone()),
                 Ok(Inherited::Filter | Inherited::Replaced(_)) => {}
                 Err(error) => {
-                    shield.detach(|filter| fresh.iter().any(|name| filter.interface() == Some(name)));
+                    shield
+                        .detach(|filter| fresh.iter().any(|name| filter.interface() == Some(name)));
                     return Err(error);
                 }
             }
@@ -48,11 +49,19 @@ impl Shield {
         }
         let interfaces = &config.host.interfaces;
         for interface in interfaces {
-            if !self.filters.iter().any(|f| f.interface() == Some(interface)) {
+            if !self
+                .filters
+                .iter()
+                .any(|f| f.interface() == Some(interface))
+            {
                 self.add(config, interface)?;
             }
         }
-        self.detach(|filter| !interfaces.iter().any(|name| filter.interface() == Some(name)));
+        self.detach(|filter| {
+            !interfaces
+                .iter()
+                .any(|name| filter.interface() == Some(name))
+        });
         Ok(())
     }
 

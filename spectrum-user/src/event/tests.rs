@@ -53,7 +53,12 @@ pub(super) fn record() -> Record {
 #[test]
 fn a_record_has_the_31_documented_fields() {
     let json = serde_json::to_value(record()).unwrap();
-    let mut names: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut names: Vec<_> = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
     names.sort_unstable();
     let documented = "Application ClientAsn ClientBytes ClientCountry ClientIP \
         ClientMatchedIpFirewall ClientPort ClientProto ClientTcpRtt ClientTlsCipher \

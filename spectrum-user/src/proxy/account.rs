@@ -152,7 +152,14 @@ pub(super) fn refuse(share: &Share, app: &App, client: SocketAddr, full: Full) {
     let events = &share.service.events;
     if events.is_wanted() {
         let now = Timestamp::now();
-        events.send(record(share, app, client, Kind::ClientFiltered, Status::DENIED, now));
+        events.send(record(
+            share,
+            app,
+            client,
+            Kind::ClientFiltered,
+            Status::DENIED,
+            now,
+        ));
     }
 }
 

@@ -71,7 +71,11 @@ impl Idle {
     pub(super) async fn expired(&self) {
         loop {
             let quiet = Moment::now().since(self.last.get());
-            let Some(left) = self.timeout.checked_sub(quiet).filter(|left| !left.is_zero()) else {
+            let Some(left) = self
+                .timeout
+                .checked_sub(quiet)
+                .filter(|left| !left.is_zero())
+            else {
                 return;
             };
             tokio::time::sleep(left).await;

@@ -75,9 +75,15 @@ impl Admission {
     }
 
     fn shard(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "any bits of a hash will do"
+        )]
         let index = self.hasher.hash_one(source) as usize % SHARDS;
-        #[expect(clippy::indexing_slicing, reason = "the index is a remainder of the length")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the index is a remainder of the length"
+        )]
         let shard = &self.shards[index];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use crate::config::{App, Origin};
@@ -40,7 +40,7 @@ pub(super) struct OriginState {
 }
 
 /// What the operator sees of an origin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginSnapshot {
     /// Address, with the port that belongs to the first port of the app.
     pub address: std::net::SocketAddr,
@@ -51,12 +51,14 @@ pub struct OriginSnapshot {
     pub connect_us: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum OriginCondition {
     Up,
     /// Passed over while others can be reached.
-    Paused { seconds_left: u64 },
+    Paused {
+        seconds_left: u64,
+    },
 }
 
 impl Origins {
@@ -135,7 +137,11 @@ impl OriginState {
         let old = self.connect_us.load(Ordering::Relaxed);
         // An eighth of weight for the newest, as TCP smooths its round-trip time. Two workers may
         // overwrite each other; a measure lost is no harm.
-        let average = if old == 0 { new } else { old - old / 8 + new / 8 };
+        let average = if old == 0 {
+            new
+        } else {
+            old - old / 8 + new / 8
+        };
         self.connect_us.store(average.max(1), Ordering::Relaxed);
     }
 

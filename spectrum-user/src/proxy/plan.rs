@@ -77,7 +77,10 @@ impl<'a> Plan<'a> {
         }
         // An error names the lowest address that cannot be bound, not any.
         plan.open.sort_by_key(|(bind, _)| bind.address);
-        let gone = served.listeners.keys().filter(|bind| !wanted.contains_key(bind));
+        let gone = served
+            .listeners
+            .keys()
+            .filter(|bind| !wanted.contains_key(bind));
         plan.close = gone.copied().collect();
         Ok(plan)
     }

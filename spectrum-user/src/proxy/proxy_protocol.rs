@@ -180,10 +180,7 @@ fn parse_port(word: &str) -> Option<u16> {
 /// # Errors
 /// `Incomplete` while the bytes are the beginning of a header; else `Invalid`. TLVs must fill the
 /// header exactly, and a CRC32C among them must be right.
-pub fn parse_v2(
-    bytes: &[u8],
-    transport: Transport,
-) -> Result<(Option<Ends>, usize), ParseError> {
+pub fn parse_v2(bytes: &[u8], transport: Transport) -> Result<(Option<Ends>, usize), ParseError> {
     use ParseError::{Incomplete, Invalid};
 
     let start = bytes.get(..bytes.len().min(12)).unwrap_or_default();

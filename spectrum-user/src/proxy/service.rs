@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     limits::Admission,
@@ -13,7 +13,7 @@ use super::{
     udp::Newcomers,
 };
 use crate::{
-    config::{App, Transport},
+    config::App,
     event::Sink,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Share {
 }
 
 /// What the operator sees of an app.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AppSnapshot {
     /// 32 hex digits.
     pub id: String,
@@ -90,7 +90,7 @@ impl Service {
         AppSnapshot {
             id: app.id.to_string(),
             name: app.name.clone(),
-            protocol: protocol(app),
+            protocol: app.protocol(),
             active: self.admission.active(),
             totals: Totals::of(&self.stats),
             origins: serving.origins.snapshot(app),
@@ -109,20 +109,10 @@ impl Share {
     }
 
     pub(super) fn stats(&self) -> &Stats {
-        #[expect(clippy::indexing_slicing, reason = "a service has stats for every worker")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a service has stats for every worker"
+        )]
         &self.service.stats[self.worker]
-    }
-}
-
-fn protocol(app: &App) -> String {
-    let transport = match app.transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
-    };
-    let (first, last) = (app.ports.first, app.ports.last);
-    if first == last {
-        format!("{transport}/{first}")
-    } else {
-        format!("{transport}/{first}-{last}")
     }
 }

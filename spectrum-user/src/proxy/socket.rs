@@ -80,11 +80,20 @@ pub(super) fn connect_udp(origin: SocketAddr) -> io::Result<std::net::UdpSocket>
 /// Lets the kernel fragment datagrams that are too big for the path, as it does by default.
 /// `quinn-udp` forbids it, because QUIC wants to know; other protocols would lose them.
 pub(super) fn allow_fragments(socket: &impl AsFd, family: IpAddr) -> io::Result<()> {
-    let ip = (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT);
+    let ip = (
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_WANT,
+    );
     set_option(socket, ip.0, ip.1, ip.2)?;
     if family.is_ipv6() {
         let level = libc::IPPROTO_IPV6;
-        set_option(socket, level, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT)?;
+        set_option(
+            socket,
+            level,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_WANT,
+        )?;
         set_option(socket, level, libc::IPV6_DONTFRAG, 0)?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The counters of one app in one worker, alone on their cache lines.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Counter {
 }
 
 /// Counters of an app, summed over the workers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// TCP connections and UDP sessions that were admitted.
     pub connections: u64,
@@ -53,7 +53,9 @@ pub struct Totals {
 impl Totals {
     pub(super) fn of(workers: &[Stats]) -> Self {
         let sum = |counter: fn(&Stats) -> &Counter| {
-            let values = workers.iter().map(|stats| counter(stats).0.load(Ordering::Relaxed));
+            let values = workers
+                .iter()
+                .map(|stats| counter(stats).0.load(Ordering::Relaxed));
             values.sum()
         };
         Self {

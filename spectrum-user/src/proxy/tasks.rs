@@ -1,11 +1,6 @@
 //! The tasks of connections and sessions: none is detached, each is joined.
 
-use std::{
-    cell::RefCell,
-    future::Future,
-    ops::AddAssign,
-    pin::pin,
-};
+use std::{cell::RefCell, future::Future, ops::AddAssign, pin::pin};
 
 use serde::Serialize;
 use tokio::{

@@ -53,7 +53,14 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
     account.opened(address);
 
     let idle = Idle::new(account.app().timeouts.idle);
-    let end = relay(&client.stream, &origin.stream, header.as_deref(), &idle, &account).await;
+    let end = relay(
+        &client.stream,
+        &origin.stream,
+        header.as_deref(),
+        &idle,
+        &account,
+    )
+    .await;
     note_round_trips(&client.stream, &origin.stream, &account);
     let status = status(&end);
     if let End::Closed | End::Idle { .. } = end {
@@ -115,7 +122,11 @@ async fn reach(account: &Account, edge_port: u16) -> Result<(TcpStream, SocketAd
             Ok(Err(error)) => status = connect_status(&error),
             Err(_elapsed) => status = Status::ORIGIN_CONNECT_TIMED_OUT,
         }
-        log::debug!("{}: origin {address}: status {}", account.app().name, status.0);
+        log::debug!(
+            "{}: origin {address}: status {}",
+            account.app().name,
+            status.0
+        );
         if status != Status::INTERNAL {
             state.failed();
         }
@@ -171,9 +182,16 @@ fn note_round_trips(client: &TcpStream, origin: &TcpStream, account: &Account) {
 fn status(end: &End) -> Status {
     match end {
         End::Closed => Status::CLOSED,
-        End::Idle { owing: Side::Client } => Status::CLIENT_TIMED_OUT,
-        End::Idle { owing: Side::Origin } => Status::ORIGIN_TIMED_OUT,
-        End::Failed { side: Side::Client, error } => match error.raw_os_error() {
+        End::Idle {
+            owing: Side::Client,
+        } => Status::CLIENT_TIMED_OUT,
+        End::Idle {
+            owing: Side::Origin,
+        } => Status::ORIGIN_TIMED_OUT,
+        End::Failed {
+            side: Side::Client,
+            error,
+        } => match error.raw_os_error() {
             Some(libc::ECONNRESET) => Status::CLIENT_RESET,
             Some(libc::ETIMEDOUT) => Status::CLIENT_TIMED_OUT,
             Some(libc::ECONNREFUSED) => Status::CLIENT_REFUSED,
@@ -181,7 +199,10 @@ fn status(end: &End) -> Status {
             Some(libc::EPIPE) => Status::CLIENT_BROKEN_PIPE,
             _ => Status::UNKNOWN,
         },
-        End::Failed { side: Side::Origin, error } => match error.raw_os_error() {
+        End::Failed {
+            side: Side::Origin,
+            error,
+        } => match error.raw_os_error() {
             Some(libc::ECONNRESET) => Status::ORIGIN_RESET,
             Some(libc::ETIMEDOUT) => Status::ORIGIN_TIMED_OUT,
             Some(libc::ECONNREFUSED) => Status::ORIGIN_IO_REFUSED,

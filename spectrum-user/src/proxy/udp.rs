@@ -18,13 +18,7 @@ use std::{
 
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::Socket;
-use tokio::{
-    io::Interest,
-    net::UdpSocket,
-    sync::Notify,
-    task::coop::consume_budget,
-    time::sleep,
-};
+use tokio::{io::Interest, net::UdpSocket, sync::Notify, task::coop::consume_budget, time::sleep};
 
 use super::{
     account::{Account, refuse},
@@ -137,13 +131,18 @@ impl Edge {
     }
 
     fn receive(self: &Rc<Self>) -> io::Result<()> {
-        datagrams::receive(&self.socket, Interest::READABLE, &self.state, |meta, datagrams| {
-            let key = Key {
-                client: meta.addr,
-                edge: meta.dst_ip.unwrap_or(self.address.ip()),
-            };
-            self.deliver(key, datagrams);
-        })
+        datagrams::receive(
+            &self.socket,
+            Interest::READABLE,
+            &self.state,
+            |meta, datagrams| {
+                let key = Key {
+                    client: meta.addr,
+                    edge: meta.dst_ip.unwrap_or(self.address.ip()),
+                };
+                self.deliver(key, datagrams);
+            },
+        )
     }
 
     fn deliver(self: &Rc<Self>, key: Key, datagrams: Datagrams<'_>) {
@@ -197,13 +196,17 @@ impl Edge {
 
     /// Sends to a client; the number of bytes that went before an error.
     fn send(&self, key: Key, datagrams: Datagrams<'_>) -> Result<(), (usize, io::Error)> {
-        datagrams.send(&self.socket, &self.state, &Transmit {
-            destination: key.client,
-            ecn: datagrams.ecn,
-            contents: &[],
-            segment_size: None,
-            src_ip: Some(key.edge),
-        })
+        datagrams.send(
+            &self.socket,
+            &self.state,
+            &Transmit {
+                destination: key.client,
+                ecn: datagrams.ecn,
+                contents: &[],
+                segment_size: None,
+                src_ip: Some(key.edge),
+            },
+        )
     }
 
     async fn writable(&self) -> io::Result<()> {

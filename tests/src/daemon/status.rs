@@ -68,6 +68,7 @@ impl Filter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Proxy {
     pub active: u64,
+    #[serde(rename = "connections")]
     pub total: u64,
     pub ingress_bytes: u64,
     pub egress_bytes: u64,

@@ -59,7 +59,11 @@ fn a_failed_origin_comes_last_until_it_is_reached_again() {
 fn the_lowest_latency_wins_but_the_others_are_measured_now_and_then() {
     let origins = origins(2, true);
     origins.states[0].reached(Some(Duration::from_millis(30)));
-    assert_eq!(order(&origins)[0], 1, "one that was never measured is tried");
+    assert_eq!(
+        order(&origins)[0],
+        1,
+        "one that was never measured is tried"
+    );
     origins.states[1].reached(Some(Duration::from_millis(10)));
     let first: Vec<_> = (0..200).map(|_| order(&origins)[0]).collect();
     let slow = first.iter().filter(|&&number| number == 0).count();

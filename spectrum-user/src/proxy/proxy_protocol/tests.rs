@@ -126,19 +126,51 @@ fn v2_is_parsed_as_strictly_as_by_haproxy() {
         ("plain", format!("21 11 000c {ADDRESSES}"), Some(Some(good))),
         ("local", "20 00 0000".into(), Some(None)),
         ("local with a body", "20 11 0003 ffffff".into(), Some(None)),
-        ("NOOP TLV", format!("21 11 000f {ADDRESSES} 04 0000"), Some(Some(good))),
-        ("unknown TLV", format!("21 11 0011 {ADDRESSES} ea 0002 aaaa"), Some(Some(good))),
+        (
+            "NOOP TLV",
+            format!("21 11 000f {ADDRESSES} 04 0000"),
+            Some(Some(good)),
+        ),
+        (
+            "unknown TLV",
+            format!("21 11 0011 {ADDRESSES} ea 0002 aaaa"),
+            Some(Some(good)),
+        ),
         ("version 1", format!("11 11 000c {ADDRESSES}"), None),
         ("command 2", format!("22 11 000c {ADDRESSES}"), None),
         ("UNSPEC", "21 00 0000".into(), None),
         ("UDP to TCP", format!("21 12 000c {ADDRESSES}"), None),
         ("UNIX", format!("21 31 000c {ADDRESSES}"), None),
-        ("short addresses", "21 11 000b 01020304 06070809 0005 00".into(), None),
-        ("IPv4 sizes as IPv6", format!("21 21 000c {ADDRESSES}"), None),
-        ("TLV without length", format!("21 11 000d {ADDRESSES} 04"), None),
-        ("TLV too long", format!("21 11 000f {ADDRESSES} 04 0001"), None),
-        ("CRC32C of wrong size", format!("21 11 0011 {ADDRESSES} 03 0002 0000"), None),
-        ("wrong CRC32C", format!("21 11 0013 {ADDRESSES} 03 0004 00000000"), None),
+        (
+            "short addresses",
+            "21 11 000b 01020304 06070809 0005 00".into(),
+            None,
+        ),
+        (
+            "IPv4 sizes as IPv6",
+            format!("21 21 000c {ADDRESSES}"),
+            None,
+        ),
+        (
+            "TLV without length",
+            format!("21 11 000d {ADDRESSES} 04"),
+            None,
+        ),
+        (
+            "TLV too long",
+            format!("21 11 000f {ADDRESSES} 04 0001"),
+            None,
+        ),
+        (
+            "CRC32C of wrong size",
+            format!("21 11 0011 {ADDRESSES} 03 0002 0000"),
+            None,
+        ),
+        (
+            "wrong CRC32C",
+            format!("21 11 0013 {ADDRESSES} 03 0004 00000000"),
+            None,
+        ),
     ];
     for (name, text, expected) in table {
         let bytes = hex(&format!("{SIGNATURE}{text}"));

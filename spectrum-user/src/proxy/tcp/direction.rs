@@ -131,7 +131,8 @@ impl Direction {
                 Held::Nothing => return Poll::Ready(Ok(())),
                 Held::Bytes(bytes, start) => {
                     let rest = bytes.get(*start..).unwrap_or_default();
-                    let written = ready!(poll_io(to, Interest::WRITABLE, cx, || to.try_write(rest)))?;
+                    let written =
+                        ready!(poll_io(to, Interest::WRITABLE, cx, || to.try_write(rest)))?;
                     *start += written;
                     if written == rest.len() {
                         self.held = Held::Nothing;

@@ -51,14 +51,17 @@ pub(super) struct Lease(Option<Pipe>);
 
 /// `None` if no pipe is to be had: then copy.
 pub(super) fn lease() -> Option<Lease> {
-    POOL.with_borrow_mut(Pool::take).map(|pipe| Lease(Some(pipe)))
+    POOL.with_borrow_mut(Pool::take)
+        .map(|pipe| Lease(Some(pipe)))
 }
 
 impl Lease {
     /// Moves what `from` has into the pipe, which must be empty: else "no room" could not be told
     /// from "nothing to read". 0 = `from` has closed.
     pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
-        let Some(pipe) = &mut self.0 else { return Ok(0) };
+        let Some(pipe) = &mut self.0 else {
+            return Ok(0);
+        };
         let moved = splice(from, None, &pipe.writer, None, pipe.capacity, flags())?;
         pipe.held += moved;
         Ok(moved)
@@ -66,7 +69,9 @@ impl Lease {
 
     /// Moves what the pipe holds to `to`, as far as it takes it.
     pub(super) fn drain(&mut self, to: &impl AsFd) -> io::Result<usize> {
-        let Some(pipe) = &mut self.0 else { return Ok(0) };
+        let Some(pipe) = &mut self.0 else {
+            return Ok(0);
+        };
         // To ask for more than there is would make the kernel wait for more before it sends.
         let moved = splice(&pipe.reader, None, to, None, pipe.held, flags())?;
         pipe.held = pipe.held.saturating_sub(moved);
@@ -129,7 +134,9 @@ impl Pool {
 impl Pipe {
     fn new() -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?;
-        let wider = CAPACITIES.iter().any(|&size| fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size)).is_ok());
+        let wider = CAPACITIES
+            .iter()
+            .any(|&size| fcntl(&writer, FcntlArg::F_SETPIPE_SZ(size)).is_ok());
         let capacity = fcntl(&writer, FcntlArg::F_GETPIPE_SZ)?;
         let capacity = usize::try_from(capacity).unwrap_or_default();
         if !wider && capacity < LEAST_CAPACITY {

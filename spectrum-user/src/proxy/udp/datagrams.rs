@@ -114,7 +114,11 @@ impl<'a> Datagrams<'a> {
     }
 
     /// With `header` before its bytes; for a single datagram. Not to be nested.
-    pub(super) fn with_header<T>(self, header: &[u8], use_it: impl FnOnce(Datagrams<'_>) -> T) -> T {
+    pub(super) fn with_header<T>(
+        self,
+        header: &[u8],
+        use_it: impl FnOnce(Datagrams<'_>) -> T,
+    ) -> T {
         WITH_HEADER.with_borrow_mut(|bytes| {
             bytes.clear();
             bytes.extend_from_slice(header);

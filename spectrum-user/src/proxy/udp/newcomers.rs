@@ -32,7 +32,9 @@ impl Newcomers {
         let entry = (Rc::downgrade(session), session.last_used());
         queue.entries.push_back(entry);
         if queue.entries.len() > 2 * queue.swept + SLACK {
-            queue.entries.retain(|(session, _)| candidate(session).is_some());
+            queue
+                .entries
+                .retain(|(session, _)| candidate(session).is_some());
             queue.swept = queue.entries.len();
         }
     }
@@ -41,7 +43,9 @@ impl Newcomers {
     pub(super) fn evict(&self) -> bool {
         let evicted = self.0.borrow_mut().take_oldest();
         // Not while the queue is borrowed.
-        evicted.inspect(|session| session.end(Status::DENIED)).is_some()
+        evicted
+            .inspect(|session| session.end(Status::DENIED))
+            .is_some()
     }
 }
 

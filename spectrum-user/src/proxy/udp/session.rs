@@ -80,7 +80,9 @@ impl Session {
     pub(super) fn connect(edge: &Rc<Edge>, key: Key, account: Account) -> Option<Rc<Self>> {
         let mut status = Status::ORIGIN_CONNECT_ERROR;
         for origin in account.serving.origins.attempts() {
-            let address = origin.origin.address(account.app().ports, edge.address.port());
+            let address = origin
+                .origin
+                .address(account.app().ports, edge.address.port());
             let connected = socket::connect_udp(address).and_then(UdpSocket::from_std);
             let socket = match connected {
                 Ok(socket) => socket,
@@ -220,9 +222,10 @@ impl Session {
                 return self.end(Status::INTERNAL);
             }
             let mut waiting = Vec::new();
-            let received = datagrams::receive(&self.socket, interest, &self.edge.state, |_, run| {
-                self.origin_sent(run, &mut waiting);
-            });
+            let received =
+                datagrams::receive(&self.socket, interest, &self.edge.state, |_, run| {
+                    self.origin_sent(run, &mut waiting);
+                });
             match received {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
