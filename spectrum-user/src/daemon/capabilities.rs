@@ -1,13 +1,16 @@
-//! What the daemon may do: three capabilities, and no more from the first moment on.
+//! What the daemon may do: four capabilities, and no more from the first moment on.
 
 use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 
-/// Loading programs and writing maps; attaching to interfaces; ports below 1024.
-const NEEDED: [Capability; 3] = [
+/// Loading programs and writing maps; attaching to interfaces; ports below 1024; and, for the
+/// verifier to accept offsets into a packet that are not constant (behind VLAN tags, IP options and
+/// extension headers), what it calls performance monitoring.
+const NEEDED: [Capability; 4] = [
     Capability::CAP_BPF,
     Capability::CAP_NET_ADMIN,
     Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_PERFMON,
 ];
 
 /// Keeps only what is needed, for this thread and those that it starts.
@@ -23,8 +26,9 @@ pub(super) fn restrict() -> Result<()> {
         .collect();
     if !missing.is_empty() {
         bail!(
-            "not permitted: {} missing\n  help: start as root, or grant the three capabilities: \
-             `setcap cap_bpf,cap_net_admin,cap_net_bind_service+ep $(command -v spectrum)`, or \
+            "not permitted: {} missing\n  help: start as root, or grant the capabilities: \
+             `setcap cap_bpf,cap_net_admin,cap_net_bind_service,cap_perfmon+ep $(command -v \
+             spectrum)`, or \
              AmbientCapabilities= in the systemd unit",
             missing.join(", ")
         );
