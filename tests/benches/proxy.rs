@@ -115,7 +115,8 @@ fn run(stage: &Stage, measurements: &[&Measurement], repeats: usize) -> Result<R
                 measure(&site, measurement, &mut results)?;
             }
         }
-        // So that nobody always follows the same one.
+        // So that nobody always comes first, or after the same one.
+        order.reverse();
         order.rotate_left(1);
     }
     Ok(results)
