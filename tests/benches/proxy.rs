@@ -63,7 +63,25 @@ fn main() -> Result<()> {
     let stage = Stage::new(settings(arguments.quick)?, raise_file_limit()?)?;
     let repeats = if arguments.quick { 2 } else { 5 };
     let results = run(&stage, &measurements, repeats)?;
-    print(arguments.output, &measurements, &results)
+    let metrics: Vec<Metric> = measurements
+        .iter()
+        .flat_map(|measurement| measurement.metrics)
+        .copied()
+        .collect();
+    let report = Report::new(&metrics, &results);
+    let mut stdout = io::stdout();
+    match arguments.output {
+        Output::Json => writeln!(stdout, "{}", serde_json::to_string_pretty(&report)?)?,
+        Output::Table => {
+            let (machine, idle) = (report.machine, stage.idle_connections());
+            writeln!(
+                stdout,
+                "{machine}; median of {repeats}; memory of {idle} connections\n"
+            )?;
+            writeln!(stdout, "{}", table(&metrics, &results))?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads so long that a whole run takes 12 minutes at most, a quick one 3.
@@ -76,7 +94,7 @@ fn settings(quick: bool) -> Result<Settings> {
         "no program {} (cargo build --release -p spectrum-user, or set SPECTRUM_BIN)",
         spectrum.display()
     );
-    let (warm_up, measured) = if quick { (0.2, 0.7) } else { (0.3, 1.2) };
+    let (warm_up, measured) = if quick { (0.2, 0.7) } else { (0.3, 1.5) };
     Ok(Settings {
         span: Span { warm_up, measured },
         idle_connections: if quick { 2000 } else { 10_000 },
@@ -97,7 +115,8 @@ fn run(stage: &Stage, measurements: &[&Measurement], repeats: usize) -> Result<R
                 measure(&site, measurement, &mut results)?;
             }
         }
-        // So that nobody always follows the same one.
+        // So that nobody always comes first, or after the same one.
+        order.reverse();
         order.rotate_left(1);
     }
     Ok(results)
@@ -110,23 +129,6 @@ fn measure(site: &Site<'_>, measurement: &Measurement, results: &mut Results) ->
     for (metric, value) in measurement.metrics.iter().zip(values) {
         if let Some(value) = value {
             results.add(metric, site.subject, value);
-        }
-    }
-    Ok(())
-}
-
-fn print(output: Output, measurements: &[&Measurement], results: &Results) -> Result<()> {
-    let metrics: Vec<Metric> = measurements
-        .iter()
-        .flat_map(|measurement| measurement.metrics)
-        .copied()
-        .collect();
-    let report = Report::new(&metrics, results);
-    match output {
-        Output::Json => writeln!(io::stdout(), "{}", serde_json::to_string_pretty(&report)?)?,
-        Output::Table => {
-            let table = table(&metrics, results);
-            writeln!(io::stdout(), "{}\n\n{table}", report.machine)?;
         }
     }
     Ok(())

@@ -141,7 +141,7 @@ pub fn table(metrics: &[Metric], results: &Results) -> String {
         let head = [metric.name.to_owned(), format!("{} {better}", metric.unit)];
         table.add_row(head.into_iter().chain(medians).chain([ratio]));
     }
-    format!("{table}\n\n↑ higher is better, ↓ lower; ratio: spectrum to the better peer\n")
+    format!("{table}\n\n↑ higher is better, ↓ lower; ratio: spectrum to the better peer")
 }
 
 /// Three digits that mean something.
@@ -155,7 +155,7 @@ fn figure(value: Option<f64>) -> String {
 }
 
 /// Processor, number of CPUs and kernel of this machine.
-pub fn machine() -> String {
+fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo
         .lines()
