@@ -8,15 +8,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 /// Editors write a document in several steps: the reload waits until they are done.
 const SETTLE: Duration = Duration::from_millis(200);
 
 pub(super) struct Watch {
     changes: mpsc::Receiver<()>,
-    /// A change has been seen that nobody has been told of.
-    pending: bool,
+    /// A change has been seen, and may be told of from then on.
+    settled_at: Option<Instant>,
     _watcher: RecommendedWatcher,
 }
 
@@ -40,25 +43,27 @@ impl Watch {
         }
         Ok(Self {
             changes,
-            pending: false,
+            settled_at: None,
             _watcher: watcher,
         })
     }
 
-    /// Waits for a change and for the end of its writing. Cancel-safe.
+    /// Waits for a change and for the end of its writing. Cancel-safe, however often.
     pub(super) async fn changed(&mut self) {
-        if !self.pending {
-            if self.changes.recv().await.is_none() {
-                std::future::pending::<()>().await;
-            }
-            self.pending = true;
-        }
         loop {
-            sleep(SETTLE).await;
+            let Some(settled_at) = self.settled_at else {
+                if self.changes.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+                self.settled_at = Some(Instant::now() + SETTLE);
+                continue;
+            };
+            sleep_until(settled_at).await;
+            self.settled_at = None;
             if self.changes.try_recv().is_err() {
-                self.pending = false;
                 return;
             }
+            self.settled_at = Some(Instant::now() + SETTLE);
         }
     }
 }

@@ -13,11 +13,11 @@ use super::{
     attach::{self, AttachMode},
     error::Error,
     maps::Maps,
-    pins::{Found, Pins, Shape},
+    pins::{Found, PROGRAM, Pins, Shape},
     plan::Plan,
     sync::{self, Applied},
 };
-use crate::config::{Config, XdpMode};
+use crate::config::Config;
 
 /// The compiled programs (`spectrum-ebpf`), aligned as the ELF parser wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SPECTRUM_BPF_OBJECT"));
@@ -84,27 +84,17 @@ impl Filter {
         pins.create_dir()?;
         let lock = pins.lock()?;
         let found = pins.inspect(&shapes_of_object()?)?;
-        pins.remove_leftovers(&found)?;
-
-        let mut filter = Self::load_pinned(&pins, &found)?;
-        let before = filter.maps.settings()?;
-        let attached = match found {
-            Found::Compatible if before.interface_index == index => {
-                AttachMode::from_number(before.attach_mode)
-            }
-            _ => None,
-        };
-        filter.apply_locked(config, addresses)?;
-        let program = filter.program()?;
-        let next = pins.next("program");
-        program
-            .pin(&next)
-            .map_err(Error::pin(next, "pin the program"))?;
-        let mode = filter.attach(&pins, interface, config.host.xdp_mode, attached)?;
-        pins.promote_next()?;
-        sync::note_attachment(&mut filter.maps, index, mode)?;
+        let started = Self::start(config, interface, index, addresses, &pins, &found);
         drop(lock);
-
+        let (mut filter, mode) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if found == Found::Nothing {
+                    pins.remove()?;
+                }
+                return Err(error);
+            }
+        };
         filter.place = Some(Place {
             interface: interface.to_owned(),
             pins,
@@ -116,6 +106,34 @@ impl Filter {
             Found::Incompatible(why) => Inherited::Replaced(why),
         };
         Ok((filter, inherited))
+    }
+
+    fn start(
+        config: &Config,
+        interface: &str,
+        index: u32,
+        addresses: &[IpAddr],
+        pins: &Pins,
+        found: &Found,
+    ) -> Result<(Self, AttachMode), Error> {
+        pins.remove_leftovers(found)?;
+        let mut filter = Self::load_pinned(pins, found)?;
+        let before = filter.maps.settings()?;
+        let attached = match found {
+            Found::Compatible if before.interface_index == index => {
+                AttachMode::from_number(before.attach_mode)
+            }
+            _ => None,
+        };
+        filter.apply_locked(config, addresses)?;
+        let program = filter.program()?;
+        let next = pins.next(PROGRAM);
+        program.pin(&next).map_err(Error::pin(next, "pin the program"))?;
+        let wanted = config.host.xdp_mode;
+        let mode = attach::switch_or_attach(program, pins, interface, wanted, attached)?;
+        pins.promote_next()?;
+        sync::note_attachment(&mut filter.maps, index, mode)?;
+        Ok((filter, mode))
     }
 
     /// Makes the maps hold what `config` says; packets see the old policy or the new one.
@@ -237,16 +255,6 @@ impl Filter {
 
     fn program(&mut self) -> Result<&mut Xdp, Error> {
         program(&mut self.ebpf, names::PROGRAM)
-    }
-
-    fn attach(
-        &mut self,
-        pins: &Pins,
-        interface: &str,
-        wanted: XdpMode,
-        attached: Option<AttachMode>,
-    ) -> Result<AttachMode, Error> {
-        attach::switch_or_attach(self.program()?, pins, interface, wanted, attached)
     }
 }
 

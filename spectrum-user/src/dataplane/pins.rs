@@ -11,14 +11,14 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapInfo, MapType};
-use aya::programs::{ProgramInfo, links::PinnedLink};
+use aya::programs::links::PinnedLink;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use spectrum_common::{ABI_VERSION, maps as names, settings::Settings};
 
 use super::{error::Error, maps::Maps};
 
-const PROGRAM: &str = "program";
+pub(super) const PROGRAM: &str = "program";
 const LINK: &str = "link";
 
 /// The pins of one interface.
@@ -80,10 +80,6 @@ impl Pins {
 
     pub(super) fn link(&self) -> PathBuf {
         self.dir.join(LINK)
-    }
-
-    pub(super) fn program(&self) -> PathBuf {
-        self.dir.join(PROGRAM)
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -150,19 +146,16 @@ impl Pins {
         if version != Found::Compatible {
             return Ok(version);
         }
-        let program = ProgramInfo::from_pin(self.program())?;
-        let used = program.map_ids()?.unwrap_or_default();
+        // The program may use these and not the ones whose names they were about to take.
+        if names::PINNED.iter().any(|name| self.next(name).exists()) {
+            let why = "a replacement by another version was cut short";
+            return Ok(Found::Incompatible(why.to_owned()));
+        }
         for (name, shape) in wanted {
             let info =
                 MapInfo::from_pin(self.map(name)).map_err(Error::map(name, "open its pin"))?;
             if Shape::of(name, &info)? != *shape {
                 return Ok(Found::Incompatible(format!("map {name} has another shape")));
-            }
-            // Also the trace of a replacement that was cut short between switching and renaming.
-            if !used.contains(&info.id()) {
-                return Ok(Found::Incompatible(format!(
-                    "map {name} is not the program's"
-                )));
             }
         }
         Ok(Found::Compatible)

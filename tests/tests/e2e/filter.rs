@@ -107,7 +107,7 @@ fn documents_block_prefixes_and_spare_allowed_sources() -> Result<()> {
     let spared: IpAddr = [203, 0, 113, 67].into();
     lab.attacker.add_address(ETH0, spared)?;
     let host = HostDocument {
-        protection: &format!("block = [\"{ATTACKER}/26\"]\nallow = [\"{spared}\"]"),
+        protection: &format!("block = [\"203.0.113.64/26\"]\nallow = [\"{spared}\"]"),
         ..HostDocument::default()
     };
     shielded_in(&lab, host, &[HTTP], |_| {
