@@ -52,7 +52,12 @@ pub(crate) const LAB: &[Package] = &[
 
 /// For `cargo xtask bench proxy`, beyond the lab's.
 pub(crate) const BENCH: &[Package] = &[
-    server("haproxy", "measured beside ours", Program("haproxy"), "haproxy"),
+    server(
+        "haproxy",
+        "measured beside ours",
+        Program("haproxy"),
+        "haproxy",
+    ),
     server(
         "libnginx-mod-stream",
         "nginx as a layer-4 proxy, measured beside ours",
