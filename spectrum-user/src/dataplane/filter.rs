@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, MapInfo, RingBuf},
+    maps::{Map, MapData, MapInfo, RingBuf},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use spectrum_common::{address::Address, maps as names};
@@ -119,16 +119,14 @@ impl Filter {
         pins.remove_leftovers(found)?;
         let mut filter = Self::load_pinned(pins, found)?;
         let before = filter.maps.settings()?;
-        let attached = match found {
-            Found::Compatible if before.interface_index == index => {
-                AttachMode::from_number(before.attach_mode)
-            }
-            _ => None,
-        };
+        let is_ours = *found == Found::Compatible && before.interface_index == index;
+        let attached = AttachMode::from_number(before.attach_mode).filter(|_| is_ours);
         filter.apply_locked(config, addresses)?;
         let program = filter.program()?;
         let next = pins.next(PROGRAM);
-        program.pin(&next).map_err(Error::pin(next, "pin the program"))?;
+        program
+            .pin(&next)
+            .map_err(Error::pin(next, "pin the program"))?;
         let wanted = config.host.xdp_mode;
         let mode = attach::switch_or_attach(program, pins, interface, wanted, attached)?;
         pins.promote_next()?;
@@ -275,14 +273,15 @@ fn shapes_of_object() -> Result<Vec<(&'static str, Shape)>, Error> {
     names::PINNED.iter().map(|&name| shape(name)).collect()
 }
 
-fn map_info(name: &'static str, map: &aya::maps::Map) -> Result<MapInfo, Error> {
-    use aya::maps::Map;
-    match map {
-        Map::Array(data)
-        | Map::HashMap(data)
-        | Map::LpmTrie(data)
-        | Map::PerCpuArray(data)
-        | Map::RingBuf(data) => data.info().map_err(Error::map(name, "look at it")),
-        _ => Err(Error::Missing(name)),
+fn map_info(name: &'static str, map: &Map) -> Result<MapInfo, Error> {
+    if let Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LpmTrie(data)
+    | Map::PerCpuArray(data)
+    | Map::RingBuf(data) = map
+    {
+        data.info().map_err(Error::map(name, "look at it"))
+    } else {
+        Err(Error::Missing(name))
     }
 }

@@ -343,21 +343,21 @@ fn filter_range(prefix: IpNet) -> FilterRange {
 }
 
 fn is_absent(error: &MapError) -> bool {
-    match error {
-        MapError::KeyNotFound => true,
-        MapError::SyscallError(error) => error.io_error.kind() == std::io::ErrorKind::NotFound,
-        _ => false,
-    }
+    matches!(error, MapError::KeyNotFound) || errno(error) == Some(libc::ENOENT)
 }
 
 fn is_full(error: &MapError) -> bool {
-    let codes = [libc::E2BIG, libc::ENOSPC, libc::ENOMEM];
-    match error {
-        MapError::SyscallError(error) => error
-            .io_error
-            .raw_os_error()
-            .is_some_and(|code| codes.contains(&code)),
-        _ => false,
+    matches!(
+        errno(error),
+        Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM)
+    )
+}
+
+fn errno(error: &MapError) -> Option<i32> {
+    if let MapError::SyscallError(error) = error {
+        error.io_error.raw_os_error()
+    } else {
+        None
     }
 }
 

@@ -203,6 +203,11 @@ fn random_seed() -> Result<u32, Error> {
     Ok(u32::from_ne_bytes(bytes) | 1)
 }
 
+/// The pages of the map that one configuration may use.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a constant of a few thousand"
+)]
 const HALF: u32 = (size::PORT_PAGES / 2) as u32;
 
 /// Switches the edges to the pages of the plan and returns how many edges changed.

@@ -12,10 +12,7 @@ use super::{
     tasks::Tasks,
     udp::Newcomers,
 };
-use crate::{
-    config::App,
-    event::Sink,
-};
+use crate::{config::App, event::Sink};
 
 /// One app, shared by all workers.
 pub(super) struct Service {
