@@ -16,15 +16,25 @@ use crate::{build, shell};
   cargo xtask dist && tar -tzf target/dist/spectrum-*.tar.gz")]
 pub(crate) struct Arguments {}
 
-/// Shells and where each looks for completions, below `/usr/share`.
-const COMPLETIONS: [(&str, &str); 3] = [
-    ("bash", "bash-completion/completions/spectrum"),
-    ("zsh", "zsh/site-functions/_spectrum"),
-    ("fish", "fish/vendor_completions.d/spectrum.fish"),
+/// What `spectrum generate` writes, and where shells and man look for it.
+const GENERATED: [(&str, &str); 4] = [
+    (
+        "completions/spectrum.bash",
+        "share/bash-completion/completions/spectrum",
+    ),
+    (
+        "completions/_spectrum",
+        "share/zsh/site-functions/_spectrum",
+    ),
+    (
+        "completions/spectrum.fish",
+        "share/fish/vendor_completions.d/spectrum.fish",
+    ),
+    ("man", "share/man/man1"),
 ];
 
-/// Files of the repository, and where they go.
-const FILES: [(&str, &str); 6] = [
+/// What the repository has, and where it goes.
+const SOURCES: [(&str, &str); 8] = [
     (
         "packaging/spectrum.service",
         "lib/systemd/system/spectrum.service",
@@ -34,38 +44,31 @@ const FILES: [(&str, &str); 6] = [
     ("CHANGELOG.md", "share/doc/spectrum/CHANGELOG.md"),
     ("LICENSE-MIT", "share/doc/spectrum/LICENSE-MIT"),
     ("LICENSE-APACHE", "share/doc/spectrum/LICENSE-APACHE"),
+    ("docs", "share/doc/spectrum"),
+    ("examples", "share/doc/spectrum/examples"),
 ];
 
 pub(crate) fn main(_: &Arguments) -> Result<()> {
     let binary = build::spectrum("dist")?;
-    let name = format!(
-        "spectrum-{}-{}-linux",
-        env!("CARGO_PKG_VERSION"),
-        env::consts::ARCH
-    );
     let directory = binary.parent().context("a binary lies in a directory")?;
-    let tree = Tree::new(directory.join(&name))?;
-    tree.copy(&binary, "bin/spectrum")?;
-    generate(&binary, &tree)?;
-    for (from, to) in FILES {
-        tree.copy(&shell::root().join(from), to)?;
+    let generated = directory.join("generated");
+    remove(&generated)?;
+    shell::run(Command::new(&binary).arg("generate").arg(&generated))?;
+
+    let version = env!("CARGO_PKG_VERSION");
+    let name = format!("spectrum-{version}-{}-linux", env::consts::ARCH);
+    let tree = directory.join(&name);
+    remove(&tree)?;
+    copy(&binary, &tree.join("bin/spectrum"))?;
+    for (from, to) in GENERATED {
+        copy(&generated.join(from), &tree.join(to))?;
+    }
+    for (from, to) in SOURCES {
+        copy(&shell::root().join(from), &tree.join(to))?;
     }
     let archive = pack(directory, &name)?;
     shell::say(&format!("packed {}", archive.display()));
     Ok(())
-}
-
-/// Man pages and completions, by the binary itself.
-fn generate(binary: &Path, tree: &Tree) -> Result<()> {
-    for (shell, place) in COMPLETIONS {
-        let mut command = Command::new(binary);
-        let script = shell::output(command.args(["generate", "completions", shell]))?;
-        fs::write(tree.place(&format!("share/{place}"))?, script)?;
-    }
-    let first_page = tree.place("share/man/man1/spectrum.1")?;
-    let directory = first_page.parent().context("a page lies in a directory")?;
-    let mut command = Command::new(binary);
-    shell::run(command.args(["generate", "man"]).arg(directory))
 }
 
 /// The same tree gives the same archive, whoever packs it and when.
@@ -97,29 +100,27 @@ fn last_change() -> String {
     })
 }
 
-/// A directory to be filled from nothing.
-struct Tree(PathBuf);
+fn remove(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)
+            .with_context(|| format!("removing {}", directory.display()))?;
+    }
+    Ok(())
+}
 
-impl Tree {
-    fn new(path: PathBuf) -> Result<Self> {
-        if path.exists() {
-            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+/// Copies a file, or all that is in a directory.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if from.is_dir() {
+        let entries = fs::read_dir(from).with_context(|| format!("reading {}", from.display()))?;
+        for entry in entries {
+            let name = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
         }
-        Ok(Self(path))
+        return Ok(());
     }
-
-    /// The path of a file in the tree, its directory made.
-    fn place(&self, path: &str) -> Result<PathBuf> {
-        let path = self.0.join(path);
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)
-                .with_context(|| format!("making {}", directory.display()))?;
-        }
-        Ok(path)
+    if let Some(directory) = to.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
-
-    fn copy(&self, from: &Path, to: &str) -> Result<()> {
-        fs::copy(from, self.place(to)?).with_context(|| format!("copying {}", from.display()))?;
-        Ok(())
-    }
+    fs::copy(from, to).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
 }
