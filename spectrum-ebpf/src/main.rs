@@ -25,6 +25,12 @@ fn spectrum(ctx: XdpContext) -> u32 {
     }
 }
 
+/// What the benchmarks subtract: the cost of being called at all. Never attached.
+#[xdp(frags)]
+fn bare_drop(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
 /// The raw SYN-cookie helpers and a few others are for GPL-compatible programs only.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "license")]
