@@ -6,6 +6,8 @@ use spectrum_common::{
     source::{SETS, Source, SourceSet, WAYS},
 };
 
+use crate::parse::Packet;
+
 /// Who a packet is charged to: a source (for IPv6 its /64) at an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -63,15 +65,6 @@ const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 33)
 }
 
-/// One packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// Bytes of the whole frame.
-    pub length: u32,
-    /// It opens a TCP connection, and counts against `syn_rate` too.
-    pub is_initial_syn: bool,
-}
-
 /// Which limits a packet is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
@@ -86,7 +79,7 @@ pub struct Admission {
 pub fn admit(
     set: &mut SourceSet,
     account: &Account,
-    charge: &Charge,
+    packet: &Packet,
     app: &App,
     jiffies: u64,
 ) -> Admission {
@@ -97,12 +90,12 @@ pub fn admit(
     )]
     let source = open(set, account, jiffies as u32);
     source.packets += 1;
-    source.bytes += u64::from(charge.length);
+    source.bytes += u64::from(packet.length);
     let over_packet_rate = !take(&mut source.packet_due, &app.packet_rate, now);
     // What is dropped here opens no connection.
     let is_dropped = over_packet_rate && app.packet_rate.mode == mode::ENFORCE;
     let over_syn_rate =
-        charge.is_initial_syn && !is_dropped && !take(&mut source.syn_due, &app.syn_rate, now);
+        packet.opens_tcp() && !is_dropped && !take(&mut source.syn_due, &app.syn_rate, now);
     if over_packet_rate || over_syn_rate {
         source.limited += 1;
     }

@@ -86,6 +86,11 @@ impl Filter {
         Ok((result.return_value, result.duration))
     }
 
+    pub fn info(&mut self) -> Result<(Option<u32>, u32, u32)> {
+        let i = program(&mut self.ebpf, "spectrum")?.info()?;
+        Ok((i.verified_instruction_count(), i.size_translated().unwrap_or(0), i.size_jitted()))
+    }
+
     /// The cells that are not zero.
     pub fn counters(&self) -> Result<Moved> {
         let map: PerCpuArray<_, AppCounters> =
