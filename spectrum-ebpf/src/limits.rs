@@ -88,9 +88,7 @@ pub fn admit(
         clippy::cast_possible_truncation,
         reason = "ages are compared modulo 2^32"
     )]
-    let source = open(set, account, jiffies as u32);
-    source.packets += 1;
-    source.bytes += u64::from(packet.length);
+    let source = count(set, account, packet.length, jiffies as u32);
     let over_packet_rate = !take(&mut source.packet_due, &app.packet_rate, now);
     // What is dropped here opens no connection.
     let is_dropped = over_packet_rate && app.packet_rate.mode == mode::ENFORCE;
@@ -105,18 +103,26 @@ pub fn admit(
     }
 }
 
-/// Finds the account in its set, or gives it the place of the one seen longest ago. Looks at the
-/// tags first, so that a hit reads a single source.
+/// Counts a packet at its account, and returns it. Looks at the tags first, so that a hit reads a
+/// single source.
 #[expect(clippy::indexing_slicing, reason = "a way is below WAYS")]
 #[inline(always)]
-fn open<'set>(set: &'set mut SourceSet, account: &Account, now: u32) -> &'set mut Source {
+fn count<'set>(
+    set: &'set mut SourceSet,
+    account: &Account,
+    length: u32,
+    now: u32,
+) -> &'set mut Source {
     let tag = account.tag();
     let mut oldest = 0;
     let mut oldest_age = 0;
     for way in 0..WAYS {
         if set.tags[way] == tag && account.owns(&set.sources[way]) {
             set.seen[way] = now;
-            return &mut set.sources[way];
+            let source = &mut set.sources[way];
+            source.packets += 1;
+            source.bytes += u64::from(length);
+            return source;
         }
         let age = match set.tags[way] {
             0 => u32::MAX,
@@ -132,7 +138,12 @@ fn open<'set>(set: &'set mut SourceSet, account: &Account, now: u32) -> &'set mu
     set.sources[oldest] = Source {
         address: account.address,
         app: account.slot,
-        ..Source::default()
+        reserved: 0,
+        packets: 1,
+        bytes: length.into(),
+        limited: 0,
+        packet_due: 0,
+        syn_due: 0,
     };
     &mut set.sources[oldest]
 }

@@ -9,11 +9,7 @@ use spectrum_common::{
     settings::Settings,
 };
 
-use crate::{
-    access::{self, Listed},
-    limits::{self, Admission},
-    parse::Packet,
-};
+use crate::{access::Listed, limits::Admission, parse::Packet};
 
 /// The tables that the daemon fills and the program reads: BPF maps in the kernel, copies of their
 /// elements anywhere else.
@@ -30,10 +26,10 @@ pub trait Tables {
     /// `None` if no app can be at `slot`.
     fn app(&self, slot: u32) -> Option<impl Borrow<App>>;
 
-    /// See [`access::may_be_listed`].
+    /// See [`may_be_listed`](crate::access::may_be_listed).
     fn may_be_listed(&self, source: &Address) -> bool;
 
-    /// See [`access::look_up`].
+    /// See [`look_up`](crate::access::look_up).
     fn look_up(&self, scope: u32, source: &Address) -> Listed;
 
     /// Word `word` of a set of reflector ports; 0 if there is no such set.
@@ -42,7 +38,7 @@ pub trait Tables {
     /// Does a local socket want this packet? Only asked of packets with ports.
     fn has_socket(&self, packet: &Packet) -> bool;
 
-    /// Charges a packet to its source at an app, see [`limits::admit`].
+    /// Charges a packet to its source at an app, see [`limits::admit`](crate::limits::admit).
     fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission;
 
     /// The slot of the app on a port, [`HOST_SLOT`] if there is none.

@@ -50,7 +50,7 @@ pub(super) fn parse(
         return Err(Reason::Malformed);
     }
     Ok(Payload {
-        start: offset + header_length,
+        start: frame.position(offset + header_length),
         end,
     })
 }

@@ -86,6 +86,7 @@ fn skip_extensions(
             AUTHENTICATION => (length + 2) * 4,
             _ => (length + 1) * 8,
         };
+        offset = frame.position(offset);
         if offset > end {
             return Err(Reason::Malformed);
         }
