@@ -84,11 +84,7 @@ pub fn admit(
     jiffies: u64,
 ) -> Admission {
     let now = jiffies << TICK_SHIFT;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "ages are compared modulo 2^32"
-    )]
-    let source = count(set, account, packet.length, jiffies as u32);
+    let source = count(set, account, packet.length, jiffies);
     let over_packet_rate = !take(&mut source.packet_due, &app.packet_rate, now);
     // What is dropped here opens no connection.
     let is_dropped = over_packet_rate && app.packet_rate.mode == mode::ENFORCE;
@@ -111,9 +107,14 @@ fn count<'set>(
     set: &'set mut SourceSet,
     account: &Account,
     length: u32,
-    now: u32,
+    jiffies: u64,
 ) -> &'set mut Source {
     let tag = account.tag();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ages are compared modulo 2^32"
+    )]
+    let now = jiffies as u32;
     let mut oldest = 0;
     let mut oldest_age = 0;
     for way in 0..WAYS {
@@ -142,8 +143,9 @@ fn count<'set>(
         packets: 1,
         bytes: length.into(),
         limited: 0,
-        packet_due: 0,
-        syn_due: 0,
+        // Zero would do as well, but so long a run of zeros becomes a slow call of memset.
+        packet_due: jiffies << TICK_SHIFT,
+        syn_due: jiffies << TICK_SHIFT,
     };
     &mut set.sources[oldest]
 }
