@@ -32,7 +32,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<PortSet>(), 8192);
     assert_eq!(size_of::<DropEvent>(), 8 + 8 + 16 + 16 + 2 + 2 + 5 * 4);
     assert_eq!(size_of::<EventBudget>(), 6 * 8);
-    assert_eq!(size_of::<Settings>(), 8 * 4);
+    assert_eq!(size_of::<Settings>(), 10 * 4);
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);
 }

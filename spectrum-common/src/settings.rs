@@ -20,5 +20,19 @@ pub struct Settings {
     pub wide_ipv6_entries: u32,
     /// Events about dropped or monitored packets that each CPU may send per second.
     pub events_per_second: u32,
+    /// Index of the interface that the program was attached to.
+    pub interface_index: u32,
+    /// [`attach_mode`] that the interface took.
+    pub attach_mode: u32,
     pub reserved: u32,
+}
+
+/// How a program is attached.
+pub mod attach_mode {
+    /// Not attached by us (yet).
+    pub const NONE: u32 = 0;
+    /// In the driver, before the kernel allocates a socket buffer.
+    pub const NATIVE: u32 = 1;
+    /// In the network stack, for drivers without XDP.
+    pub const GENERIC: u32 = 2;
 }

@@ -48,6 +48,13 @@ impl Account {
         (self.hash >> 32) as u32 | 1
     }
 
+    /// What a set knows of this account, for those who only look.
+    pub fn find<'set>(&self, set: &'set SourceSet) -> Option<&'set Source> {
+        let mut used = set.sources.iter().zip(set.tags);
+        let found = used.find(|&(source, tag)| tag == self.tag() && self.owns(source));
+        found.map(|(source, _)| source)
+    }
+
     #[inline(always)]
     fn owns(&self, source: &Source) -> bool {
         source.address == self.address && source.app == self.slot

@@ -1,5 +1,17 @@
 //! The Spectrum daemon, in the order in which data flows through it.
 //!
+//! - [`cli`]: the words of the command line, and what each does.
 //! - [`config`]: documents become valid types, or an error that names file, line and remedy.
+//! - [`daemon`]: the life of the process; hands the configuration to the next two.
+//! - [`dataplane`]: the XDP filters and their maps.
+//! - [`proxy`]: what passes the filters, on its way to the origins; [`event`] keeps the record.
+//! - [`status`] and [`control`]: what the daemon answers, and how it is asked.
+
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod dataplane;
 pub mod event;
+pub mod proxy;
+pub mod status;

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::protection::Protection;
+use sha2::Digest as _;
+
+use super::{protection::Protection, words::words};
 
 /// One application.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +37,26 @@ pub struct App {
     pub protection: Protection,
 }
 
+impl App {
+    /// Transport and ports as documents have them: `tcp/22`.
+    pub fn protocol(&self) -> String {
+        format!("{}/{}", self.transport, self.ports)
+    }
+
+    /// The origins as documents write them: `tcp://192.0.2.1:22`.
+    pub fn origin_urls(&self) -> impl Iterator<Item = String> {
+        let (transport, ports) = (self.transport, self.ports);
+        self.origins.iter().map(move |origin| {
+            let first = origin.address(ports, ports.first);
+            if ports.first == ports.last {
+                return format!("{transport}://{first}");
+            }
+            let last = origin.address(ports, ports.last).port();
+            format!("{transport}://{first}-{last}")
+        })
+    }
+}
+
 /// 128 bits that name an app for ever; 32 hex digits in documents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AppId(pub [u8; 16]);
@@ -51,17 +73,72 @@ impl fmt::Debug for AppId {
     }
 }
 
+impl AppId {
+    /// From 32 hex digits, of which one at least is not 0.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        match u128::from_str_radix(text, 16) {
+            Ok(0) | Err(_) => None,
+            Ok(bits) => Some(Self(bits.to_be_bytes())),
+        }
+    }
+
+    /// The id of an app whose document gives none: it stays the same as long as the file's name
+    /// does.
+    pub fn from_file_stem(stem: &str) -> Self {
+        let digest = sha2::Sha256::digest(stem.as_bytes());
+        let mut id = [0; 16];
+        for (to, from) in id.iter_mut().zip(digest) {
+            *to = from;
+        }
+        Self(id)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
     Tcp,
     Udp,
 }
 
+words!(Transport {
+    Tcp = "tcp",
+    Udp = "udp",
+});
+
 /// Ports `first..=last`, none of them 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
+}
+
+impl PortRange {
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// How many ports there are; at least 1.
+    pub fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+}
+
+/// As documents write it: `22` or `1000-2000`.
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
 }
 
 /// The addresses that clients reach.
@@ -78,6 +155,28 @@ pub enum Connectivity {
     All,
     Ipv4,
     Ipv6,
+}
+
+words!(Connectivity {
+    All = "all",
+    Ipv4 = "ipv4",
+    Ipv6 = "ipv6",
+});
+
+impl Connectivity {
+    /// Whether addresses of this family are reached.
+    pub fn includes(self, ip: IpAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::Ipv4 => ip.is_ipv4(),
+            Self::Ipv6 => ip.is_ipv6(),
+        }
+    }
+
+    /// Whether there may be an address that both include.
+    pub fn overlaps(self, other: Self) -> bool {
+        self == other || self == Self::All || other == Self::All
+    }
 }
 
 /// Where a protected server listens.
@@ -107,12 +206,24 @@ pub enum ProxyProtocol {
     Simple,
 }
 
+words!(ProxyProtocol {
+    Off = "off",
+    V1 = "v1",
+    V2 = "v2",
+    Simple = "simple",
+});
+
 /// Which datagrams of a UDP session carry a PROXY v2 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderOn {
     First,
     Each,
 }
+
+words!(HeaderOn {
+    First = "first",
+    Each = "each",
+});
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {

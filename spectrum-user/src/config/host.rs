@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use super::protection::Mode;
+use super::{protection::Mode, words::words};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
@@ -42,6 +42,12 @@ pub enum XdpMode {
     Native,
     Generic,
 }
+
+words!(XdpMode {
+    Auto = "auto",
+    Native = "native",
+    Generic = "generic",
+});
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventOutput {

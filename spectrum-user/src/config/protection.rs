@@ -2,6 +2,8 @@
 
 use ipnet::IpNet;
 
+use super::words::words;
+
 /// What a rule does with a packet that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -9,6 +11,12 @@ pub enum Mode {
     Monitor,
     Enforce,
 }
+
+words!(Mode {
+    Off = "off",
+    Monitor = "monitor",
+    Enforce = "enforce",
+});
 
 /// A limit per source address (IPv6: per /64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,12 +3,11 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::toolchain::{Compiler, Toolchain};
+use crate::toolchain::Toolchain;
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "bpf";
@@ -23,62 +22,34 @@ const BINARY: &str = "spectrum-xdp";
 /// The compiler does not start or does not succeed; its output has gone to stderr.
 pub fn build_object(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     let target_dir = root.join("target/bpf");
-    let mut command = cargo(toolchain)?;
+    let mut command = toolchain.compiler.kind.cargo();
     command
         .current_dir(root)
         .args(["build", "--locked", "--package", "spectrum-ebpf"])
-        .args([
-            "--bin",
-            BINARY,
-            "--features",
-            "kernel",
-            "--profile",
-            PROFILE,
-        ])
+        .args(["--bin", BINARY, "--features", "kernel"])
+        .args(["--profile", PROFILE])
         .args(["-Z", "build-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
-        .env(
-            "RUSTFLAGS",
-            format!("-C linker={} -C link-arg=--btf", toolchain.linker.display()),
-        );
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&toolchain.linker));
     let status = command
         .status()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !status.success() {
-        bail!("compiling spectrum-ebpf failed: {status}");
+        bail!(
+            "compiling spectrum-ebpf with {} and {} failed: {status}",
+            toolchain.compiler.kind,
+            toolchain.linker.display()
+        );
     }
     Ok(target_dir.join(TARGET).join(PROFILE).join(BINARY))
 }
 
-/// A cargo that runs the toolchain's compiler, whatever cargo we were started by.
-fn cargo(toolchain: &Toolchain) -> Result<Command> {
-    let mut command = match &toolchain.compiler {
-        Compiler::RustupNightly => {
-            let mut command = Command::new("rustup");
-            command.args(["run", "nightly", "cargo"]);
-            command
-        }
-        Compiler::System { cargo, .. } => Command::new(cargo),
-    };
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        let inherited = text.starts_with("CARGO_") && text != "CARGO_HOME"
-            || text.starts_with("RUSTUP_TOOLCHAIN")
-            || matches!(
-                &*text,
-                "CARGO"
-                    | "RUSTC"
-                    | "RUSTDOC"
-                    | "RUSTFLAGS"
-                    | "RUSTC_WRAPPER"
-                    | "RUSTC_WORKSPACE_WRAPPER"
-            );
-        if inherited {
-            command.env_remove(&name);
-        }
+/// Flags for rustc, in the form in which a path may contain spaces.
+fn flags(linker: &Path) -> String {
+    let linker = format!("linker={}", linker.display());
+    let mut flags = vec!["-C", &linker, "-C", "link-arg=--btf"];
+    if env::var_os("CI").is_some() {
+        flags.extend(["-D", "warnings"]);
     }
-    if let Compiler::System { rustc, .. } = &toolchain.compiler {
-        command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
-    }
-    Ok(command)
+    flags.join("\x1f")
 }

@@ -1,0 +1,254 @@
+//! The command line: what the words mean, and one module for what each does.
+
+pub mod access;
+pub mod check;
+mod context;
+pub mod detach;
+pub mod generate;
+pub mod output;
+pub mod run;
+pub mod status;
+pub mod why;
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+use crate::config;
+
+/// Shields TCP and UDP services: drops attacks at the network card, and proxies what is left to
+/// hidden origins.
+#[derive(Debug, Parser)]
+#[command(name = "spectrum", version, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  spectrum check                    Is the configuration valid, and what would be served?
+  spectrum run                      Shield the interfaces, serve the apps
+  spectrum status                   What passes, what is dropped, and why
+  spectrum block 192.0.2.7 --for 1h
+
+`spectrum <COMMAND> --help` tells more about each.")]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The host's document; the apps are in the directory that it names
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "SPECTRUM_CONFIG",
+        default_value = "/etc/spectrum/spectrum.toml"
+    )]
+    pub config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Run(Run),
+    Check(Check),
+    Status(Status),
+    Block(Block),
+    Unblock(Unblock),
+    Allow(Allow),
+    Why(Why),
+    Detach(Detach),
+    #[command(hide = true)]
+    Generate(Generate),
+}
+
+/// Shield the interfaces and serve the apps
+///
+/// Runs until SIGINT or SIGTERM, then lets connections finish for as long as `drain` says. SIGHUP,
+/// or a change of a document, reloads the configuration. The filter stays attached when the daemon
+/// ends, and the next one takes it over; see `spectrum detach`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum run
+  spectrum run --config ./spectrum.toml --detach-on-exit
+  RUST_LOG=debug spectrum run")]
+pub struct Run {
+    /// Detach the filter from the interfaces at the end, and forget its counters and lists
+    #[arg(long)]
+    pub detach_on_exit: bool,
+}
+
+/// Validate the configuration and show what would be served
+///
+/// Reads the documents only: it needs no rights and changes nothing. Ends with 0 if they are
+/// valid, with 1 if not.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum check
+  spectrum check --config ./spectrum.toml
+  spectrum check -o json | jq '.apps[].protocol'")]
+pub struct Check {
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Show apps, connections, and what was dropped and why
+///
+/// Asks the daemon, and reads the pinned maps: the counters of the filter are there even while no
+/// daemon runs.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum status
+  spectrum status --sources 20      The 20 sources that sent most
+  spectrum status -o json")]
+pub struct Status {
+    /// Show this many of the sources that sent the most packets
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub sources: usize,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Drop everything from a source, at once
+///
+/// Holds for all apps, or for one. The entry survives a restart of the daemon; with `--for` it
+/// expires by itself. Open connections of the source get no further either.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum block 192.0.2.7
+  spectrum block 198.51.100.0/24 --for 10m
+  spectrum block 2001:db8::/32 --app mc.example.com")]
+pub struct Block {
+    #[command(flatten)]
+    pub entry: Entry,
+    /// Even if this is where the operator's own session comes from
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Undo `spectrum block`
+///
+/// Entries of the documents stay: these are changed in the documents.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum unblock 192.0.2.7
+  spectrum unblock 2001:db8::/32 --app mc.example.com")]
+pub struct Unblock {
+    /// The address or prefix, as it was blocked
+    #[arg(value_parser = config::parse_prefix)]
+    pub prefix: IpNet,
+    /// The app for which it was blocked, by name or id
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Admit a source
+///
+/// Without `--app` the global blocklist no longer touches it, though a wider prefix be blocked.
+/// With `--app` it joins the allowlist of that app.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum allow 192.0.2.7
+  spectrum allow 203.0.113.0/24 --for 8h --app ssh.example.com")]
+pub struct Allow {
+    #[command(flatten)]
+    pub entry: Entry,
+}
+
+/// Say what the filter does with a source, and why
+///
+/// Shows which entries and limits apply to it, and what the filter has counted of it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum why 192.0.2.7
+  spectrum why 2001:db8::7 --app ssh.example.com")]
+pub struct Why {
+    /// The address of the source
+    pub ip: IpAddr,
+    /// For this app only, by name or id
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Detach the filter from the interfaces
+///
+/// Removes what a daemon left pinned, with its counters and lists: the interfaces stand as open as
+/// before. Without a name, from every interface that has a filter.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum detach
+  spectrum detach eth0")]
+pub struct Detach {
+    /// The interface
+    #[arg(value_name = "INTERFACE")]
+    pub interface: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Write shell completions and man pages, for packages
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum generate target/dist")]
+pub struct Generate {
+    /// Where; gets the directories `completions` and `man`
+    pub directory: PathBuf,
+}
+
+/// An entry of a blocklist or allowlist.
+#[derive(Clone, Debug, Args)]
+pub struct Entry {
+    /// An address, or a prefix such as 192.0.2.0/24
+    #[arg(value_parser = config::parse_prefix)]
+    pub prefix: IpNet,
+    /// How long it holds, such as 10m or 8h [default: until it is undone]
+    #[arg(long = "for", value_name = "DURATION", value_parser = entry_duration)]
+    pub lifetime: Option<Duration>,
+    /// For this app only, by name or id
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// For commands that print data.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Format {
+    /// How to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// Entries expire by the second, and none needs to be told from one without end.
+fn entry_duration(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    match humantime::parse_duration(text) {
+        Ok(duration) if (Duration::from_secs(1)..=MAX).contains(&duration) => Ok(duration),
+        Ok(_) => Err("expected 1 second to 10 years".to_owned()),
+        Err(error) => Err(format!("{error}; for example `10m` or `8h`")),
+    }
+}

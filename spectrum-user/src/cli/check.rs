@@ -1,0 +1,188 @@
+//! `spectrum check`: is the configuration valid, and what would be served?
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{Check, Global, Output, output};
+use crate::config::{
+    self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
+    Mode, ProxyProtocol, Rate, Transport,
+};
+
+/// # Errors
+/// What is wrong with the configuration, unless it was printed as JSON.
+pub fn run(global: &Global, args: &Check) -> Result<ExitCode> {
+    let loaded = config::load(&global.config);
+    match args.format.output {
+        Output::Text => {
+            output::print(&describe(&loaded?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Output::Json => {
+            output::print_json(&Report::from(&loaded))?;
+            Ok(match loaded {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            })
+        }
+    }
+}
+
+/// The result for programs: the documents with every default written out, or what is wrong.
+#[derive(Serialize)]
+struct Report<'a> {
+    valid: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<HostDocument<'a>>,
+    apps: Vec<AppReport<'a>>,
+    errors: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct AppReport<'a> {
+    /// The file that defines it.
+    document: String,
+    #[serde(flatten)]
+    app: AppDocument<'a>,
+}
+
+impl<'a> From<&'a Result<Config, Errors>> for Report<'a> {
+    fn from(loaded: &'a Result<Config, Errors>) -> Self {
+        match loaded {
+            Ok(config) => Self {
+                valid: true,
+                host: Some(HostDocument::from(&config.host)),
+                apps: config
+                    .apps
+                    .iter()
+                    .map(|app| AppReport::from(&**app))
+                    .collect(),
+                errors: Vec::new(),
+            },
+            Err(errors) => Self {
+                valid: false,
+                host: None,
+                apps: Vec::new(),
+                errors: errors.findings(),
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a App> for AppReport<'a> {
+    fn from(app: &'a App) -> Self {
+        Self {
+            document: app.document.display().to_string(),
+            app: AppDocument::from(app),
+        }
+    }
+}
+
+fn describe(config: &Config) -> String {
+    let mut table = output::table(&["APP", "EDGE", "ORIGINS", "LIMITS", "RULES"]);
+    for app in &config.apps {
+        table.add_row([
+            app.name.clone(),
+            edge(app),
+            origins(app),
+            limits(app),
+            rules(app),
+        ]);
+    }
+    let apps = match config.apps.len() {
+        0 => format!("No app: `{}` is empty.", config.host.apps_dir.display()),
+        _ => table.to_string(),
+    };
+    format!("{}\n\n{apps}", host(&config.host))
+}
+
+fn host(host: &Host) -> String {
+    let closed_ports = host.closed_ports.map_or("automatic", Mode::word);
+    format!(
+        "The configuration is valid.\n\n\
+         Interfaces: {} (xdp_mode {}). Blocked: {}; exempt: {}; \
+         malformed packets: {}; closed ports: {closed_ports}.",
+        host.interfaces.join(", "),
+        host.xdp_mode,
+        prefixes(host.block.len()),
+        prefixes(host.allow.len()),
+        host.malformed,
+    )
+}
+
+/// The addresses and ports that clients reach, one a line.
+fn edge(app: &App) -> String {
+    let protocol = format!("{}/{}", app.transport, app.ports);
+    match &app.edge_ips {
+        EdgeIps::Dynamic(family) => match family {
+            Connectivity::All => format!("{protocol}\non every address"),
+            Connectivity::Ipv4 => format!("{protocol}\non every IPv4 address"),
+            Connectivity::Ipv6 => format!("{protocol}\non every IPv6 address"),
+        },
+        EdgeIps::Static(ips) => {
+            let addresses = ips.iter().map(|ip| format!("\n{ip}"));
+            format!("{protocol} on{}", addresses.collect::<String>())
+        }
+    }
+}
+
+fn origins(app: &App) -> String {
+    let mut lines: Vec<String> = app.origin_urls().collect();
+    if app.lowest_latency {
+        lines.push("(the nearest first)".to_owned());
+    }
+    if app.proxy_protocol != ProxyProtocol::Off {
+        lines.push(format!("PROXY protocol {}", app.proxy_protocol));
+    }
+    lines.join("\n")
+}
+
+fn limits(app: &App) -> String {
+    let what = match app.transport {
+        Transport::Tcp => "connections",
+        Transport::Udp => "sessions",
+    };
+    format!(
+        "{} {what}\n{} per source\nidle {}",
+        output::count(app.limits.connections.into()),
+        output::count(app.limits.connections_per_source.into()),
+        output::duration(app.timeouts.idle),
+    )
+}
+
+/// The rules that are not off, one a line.
+fn rules(app: &App) -> String {
+    let protection = &app.protection;
+    let list = |name: &str, mode: Mode, entries: usize| {
+        (mode != Mode::Off).then(|| format!("{name} {mode}: {}", prefixes(entries)))
+    };
+    let ports = protection.reflector_ports.len();
+    let rules = [
+        list("blocklist", protection.blocklist, protection.block.len()),
+        list("allowlist", protection.allowlist, protection.allow.len()),
+        (protection.reflectors != Mode::Off)
+            .then(|| format!("reflectors {}: {ports} ports", protection.reflectors)),
+        (protection.fragments != Mode::Off).then(|| format!("fragments {}", protection.fragments)),
+        rate("packets", protection.packet_rate),
+        rate("SYNs", protection.syn_rate),
+    ];
+    let lines: Vec<String> = rules.into_iter().flatten().collect();
+    lines.join("\n")
+}
+
+fn rate(what: &str, rate: Rate) -> Option<String> {
+    (rate.mode != Mode::Off).then(|| {
+        let per_second = output::count(rate.per_second.into());
+        format!("{what} {}: {per_second}/s per source", rate.mode)
+    })
+}
+
+fn prefixes(count: usize) -> String {
+    match count {
+        0 => "none".to_owned(),
+        1 => "1 prefix".to_owned(),
+        more => format!("{more} prefixes"),
+    }
+}

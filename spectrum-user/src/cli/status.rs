@@ -1,0 +1,214 @@
+//! `spectrum status`: from the daemon, or from the pins alone while none runs.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+
+use super::{
+    Global,
+    context::{Context, Pinned},
+    output,
+};
+use crate::{
+    control::{self, Request},
+    dataplane::{
+        Pins,
+        counters::{Snapshot, SourceTotals, Total},
+    },
+    status::{AppStatus, InterfaceStatus, Status},
+};
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: Status,
+    /// The busiest sources; absent unless asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sources: Option<Vec<BusySource>>,
+}
+
+#[derive(Serialize)]
+struct BusySource {
+    interface: String,
+    app: String,
+    #[serde(flatten)]
+    totals: SourceTotals,
+}
+
+pub fn run(global: &Global, args: &super::Status) -> Result<ExitCode> {
+    let context = Context::load(&global.config);
+    let shown = Shown {
+        status: status(&context)?,
+        sources: match args.sources {
+            0 => None,
+            count => Some(busiest(&context, count)?),
+        },
+    };
+    output::print_as(args.format.output, &shown, || shown.text())
+}
+
+fn status(context: &Context) -> Result<Status> {
+    if let Some(config) = &context.config
+        && let Some(status) = control::ask(&config.host.control_socket, Request::Status)?
+    {
+        return Ok(status);
+    }
+    if Pins::interfaces(&context.pin_dir).is_empty() {
+        bail!(
+            "no daemon runs and nothing is pinned in {}\n  help: `spectrum run` starts one",
+            context.pin_dir.display()
+        );
+    }
+    Ok(Status::from_pins(
+        &context.pin_dir,
+        context.config.as_ref(),
+    )?)
+}
+
+fn busiest(context: &Context, count: usize) -> Result<Vec<BusySource>> {
+    let mut all = Vec::new();
+    for pinned in context.pinned()? {
+        for totals in pinned.maps.top_sources(count)? {
+            all.push(busy_source(context, &pinned, totals)?);
+        }
+    }
+    all.sort_by_key(|source| std::cmp::Reverse(source.totals.packets));
+    all.truncate(count);
+    Ok(all)
+}
+
+fn busy_source(context: &Context, pinned: &Pinned, totals: SourceTotals) -> Result<BusySource> {
+    Ok(BusySource {
+        interface: pinned.interface.clone(),
+        app: context.scope_name(pinned, totals.slot)?,
+        totals,
+    })
+}
+
+impl Shown {
+    fn text(&self) -> String {
+        let mut text = self.headline();
+        text += &interfaces(&self.status.interfaces);
+        text += &apps(&self.status.apps);
+        text += &reasons(&self.status);
+        if let Some(sources) = &self.sources {
+            text += &busy_sources(sources);
+        }
+        text
+    }
+
+    fn headline(&self) -> String {
+        let daemon = &self.status.daemon;
+        match (daemon.pid, daemon.started) {
+            (Some(pid), Some(started)) if daemon.running => {
+                format!("daemon: pid {pid}, since {}\n", output::time(started))
+            }
+            _ => "daemon: not running; the filter works on, but nothing is proxied\n".to_owned(),
+        }
+    }
+}
+
+fn interfaces(interfaces: &[InterfaceStatus]) -> String {
+    let mut table = output::table(&[
+        "interface",
+        "mode",
+        "no app: passed",
+        "dropped",
+        "events lost",
+    ]);
+    for interface in interfaces {
+        let dropped = interface.host.dropped.values().copied();
+        table.add_row([
+            interface.name.clone(),
+            interface.mode.clone(),
+            packets(interface.host.passed),
+            packets(sum(dropped)),
+            output::count(interface.events.lost),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+fn apps(apps: &[AppStatus]) -> String {
+    let mut table = output::table(&[
+        "app", "protocol", "passed", "dropped", "open", "total", "in", "out",
+    ]);
+    for app in apps {
+        let passed = sum(app
+            .filter
+            .monitored
+            .values()
+            .copied()
+            .chain([app.filter.passed]));
+        let mut row = vec![
+            app.name.clone(),
+            app.protocol.clone(),
+            packets(passed),
+            packets(sum(app.filter.dropped.values().copied())),
+        ];
+        match &app.proxy {
+            Some(proxy) => row.extend([
+                output::count(proxy.active.into()),
+                output::count(proxy.totals.connections),
+                output::bytes(proxy.totals.ingress_bytes),
+                output::bytes(proxy.totals.egress_bytes),
+            ]),
+            None => row.extend(std::iter::repeat_n("–".to_owned(), 4)),
+        }
+        table.add_row(row);
+    }
+    format!("\n{table}\n")
+}
+
+/// Dropped and monitored packets by reason, over everything.
+fn reasons(status: &Status) -> String {
+    let mut all = Snapshot::default();
+    let hosts = status.interfaces.iter().map(|interface| &interface.host);
+    let apps = status.apps.iter().map(|app| &app.filter);
+    hosts.chain(apps).for_each(|snapshot| all.merge(snapshot));
+    if all.dropped.is_empty() && all.monitored.is_empty() {
+        return "\nNothing was dropped.\n".to_owned();
+    }
+    let mut rows: BTreeMap<&str, (Total, Total)> = BTreeMap::new();
+    for (reason, total) in &all.dropped {
+        rows.entry(reason).or_default().0 = *total;
+    }
+    for (reason, total) in &all.monitored {
+        rows.entry(reason).or_default().1 = *total;
+    }
+    let mut table = output::table(&["reason", "dropped", "bytes", "would have been (monitored)"]);
+    for (reason, (dropped, monitored)) in rows {
+        table.add_row([
+            reason.to_owned(),
+            packets(dropped),
+            output::bytes(dropped.bytes),
+            packets(monitored),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+fn busy_sources(sources: &[BusySource]) -> String {
+    let mut table = output::table(&["source", "app", "packets", "bytes", "over a limit"]);
+    for BusySource { app, totals, .. } in sources {
+        table.add_row([
+            totals.source.to_string(),
+            app.clone(),
+            output::count(totals.packets),
+            output::bytes(totals.bytes),
+            output::count(totals.limited),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+fn packets(total: Total) -> String {
+    output::count(total.packets)
+}
+
+fn sum(totals: impl IntoIterator<Item = Total>) -> Total {
+    let mut sum = Total::default();
+    totals.into_iter().for_each(|total| sum.add(total));
+    sum
+}

@@ -1,0 +1,242 @@
+//! `spectrum why <ip>`: what the data plane would do with a source, and why.
+
+use std::{net::IpAddr, process::ExitCode, time::Duration};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use serde::Serialize;
+use spectrum_ebpf::verdict::Outcome;
+
+use super::{
+    Global,
+    context::{Context, Pinned},
+    output,
+};
+use crate::{
+    config::App,
+    control::{self, Request},
+    dataplane::{
+        clock,
+        counters::SourceTotals,
+        lists::{self, Action, Entry, Source},
+    },
+    status::{RecentDrop, Status},
+};
+
+#[derive(Serialize)]
+struct Why {
+    source: IpAddr,
+    /// One for each app and interface.
+    verdicts: Vec<AppVerdict>,
+    /// Everything on a list that covers the source, most specific first.
+    entries: Vec<ListedEntry>,
+    /// The last drops of this source of which there was an event, oldest first.
+    recent_drops: Vec<RecentDrop>,
+}
+
+#[derive(Serialize)]
+struct AppVerdict {
+    interface: String,
+    app: String,
+    protocol: String,
+    /// `pass`, `monitor` or `drop`; `unreachable` if no edge address has the source's family.
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    /// What the app has counted of this source; absent if it has not been seen lately, or the app
+    /// has no rates.
+    counted: Option<SourceTotals>,
+}
+
+#[derive(Serialize)]
+struct ListedEntry {
+    interface: String,
+    scope: String,
+    prefix: IpNet,
+    action: Action,
+    source: Source,
+    expired: bool,
+    added: Option<Timestamp>,
+    expires: Option<Timestamp>,
+}
+
+pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
+    let context = Context::load(&global.config);
+    let source = args.ip.to_canonical();
+    let mut why = Why {
+        source,
+        verdicts: Vec::new(),
+        entries: Vec::new(),
+        recent_drops: recent_drops(&context, source)?,
+    };
+    let apps: Vec<&App> = match (&args.app, &context.config) {
+        (Some(name), _) => vec![context.app(name)?],
+        (None, Some(config)) => config.apps.iter().map(AsRef::as_ref).collect(),
+        (None, None) => Vec::new(),
+    };
+    for pinned in context.pinned()? {
+        for app in &apps {
+            why.verdicts.push(verdict(&pinned, app, source)?);
+        }
+        why.entries
+            .extend(covering_entries(&context, &pinned, source)?);
+    }
+    output::print_as(args.format.output, &why, || why.text())
+}
+
+fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
+    let slot = pinned.slot(app)?;
+    let found = pinned
+        .maps
+        .verdict_on(source, slot, app.transport, app.ports.first)?;
+    let (verdict, reason) = match found.map(|verdict| verdict.outcome) {
+        None => ("unreachable", None),
+        Some(Outcome::Passed) => ("pass", None),
+        Some(Outcome::Monitored(reason)) => ("monitor", Some(reason.name())),
+        Some(Outcome::Dropped(reason)) => ("drop", Some(reason.name())),
+    };
+    Ok(AppVerdict {
+        interface: pinned.interface.clone(),
+        app: app.name.clone(),
+        protocol: app.protocol(),
+        verdict,
+        reason,
+        counted: pinned.maps.source_at(source, slot)?,
+    })
+}
+
+fn covering_entries(context: &Context, pinned: &Pinned, ip: IpAddr) -> Result<Vec<ListedEntry>> {
+    let all = lists::all(&pinned.maps)?;
+    let mut covering: Vec<((u32, IpNet), Entry)> = all
+        .into_iter()
+        .filter(|((_, prefix), _)| prefix.contains(&ip))
+        .filter_map(|(key, entry)| Some((key, Entry::from_map(entry)?)))
+        .collect();
+    covering.sort_by_key(|((_, prefix), _)| std::cmp::Reverse(prefix.prefix_len()));
+    let now = clock::since_boot();
+    let moment = |then: Duration| Timestamp::try_from(clock::wall_time(then)).ok();
+    let listed = covering.into_iter().map(|((scope, prefix), entry)| {
+        Ok(ListedEntry {
+            interface: pinned.interface.clone(),
+            scope: context.scope_name(pinned, scope)?,
+            prefix,
+            action: entry.action,
+            source: entry.source,
+            expired: entry.expires.is_some_and(|expires| expires <= now),
+            added: moment(entry.added),
+            expires: entry.expires.and_then(moment),
+        })
+    });
+    listed.collect()
+}
+
+/// The daemon remembers them; without one there are none.
+fn recent_drops(context: &Context, source: IpAddr) -> Result<Vec<RecentDrop>> {
+    let Some(config) = &context.config else {
+        return Ok(Vec::new());
+    };
+    let status: Option<Status> = control::ask(&config.host.control_socket, Request::Status)?;
+    let mut drops = status.map(|status| status.recent_drops).unwrap_or_default();
+    drops.retain(|recent| recent.drop.source.ip() == source);
+    Ok(drops)
+}
+
+impl Why {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for verdict in &self.verdicts {
+            text += &verdict.line(self.source);
+            text.push('\n');
+        }
+        if self.entries.is_empty() {
+            text += &format!("\n{} is on no list.\n", self.source);
+        } else {
+            text += "\nOn the lists:\n";
+            self.entries.iter().for_each(|entry| text += &entry.line());
+        }
+        if !self.recent_drops.is_empty() {
+            text += "\nDropped lately:\n";
+            self.recent_drops
+                .iter()
+                .for_each(|recent| text += &drop_line(recent));
+        }
+        text
+    }
+}
+
+impl AppVerdict {
+    fn line(&self, source: IpAddr) -> String {
+        let Self {
+            app,
+            protocol,
+            interface,
+            ..
+        } = self;
+        let judged = match (self.verdict, self.reason) {
+            ("pass", _) => "passes".to_owned(),
+            ("drop", Some(reason)) => format!("is DROPPED: {reason}"),
+            (_, Some(reason)) => format!("passes, but is monitored: {reason}"),
+            _ => {
+                let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
+                format!("cannot reach it: the app has no {family} edge address")
+            }
+        };
+        let counted = match self.counted {
+            Some(SourceTotals {
+                packets, limited, ..
+            }) => {
+                format!(" ({packets} packets seen, {limited} of them over a limit)")
+            }
+            None => String::new(),
+        };
+        format!("{app} ({protocol}) on {interface}: {source} {judged}{counted}")
+    }
+}
+
+impl ListedEntry {
+    fn line(&self) -> String {
+        let action = match self.action {
+            Action::Block => "block",
+            Action::Allow => "allow",
+        };
+        let source = match self.source {
+            Source::Document => "documents",
+            Source::Operator => "command line",
+        };
+        let until = match self.expires {
+            Some(time) if self.expired => format!(", expired {}", output::time(time)),
+            Some(time) => format!(", until {}", output::time(time)),
+            None => String::new(),
+        };
+        let since = self
+            .added
+            .map(|time| format!(", since {}", output::time(time)));
+        format!(
+            "  {action} {} for {} on {} (from the {source}{}{until})\n",
+            self.prefix,
+            self.scope,
+            self.interface,
+            since.unwrap_or_default()
+        )
+    }
+}
+
+fn drop_line(recent: &RecentDrop) -> String {
+    let drop = &recent.drop;
+    let also = match drop.suppressed {
+        0 => String::new(),
+        more => format!(", after {more} more without a sample"),
+    };
+    let monitored = if drop.enforced {
+        ""
+    } else {
+        " (monitored: it passed)"
+    };
+    format!(
+        "  {} {} → {} {}{monitored}{also}\n",
+        output::time(drop.time),
+        drop.source,
+        recent.app.as_deref().unwrap_or("no app"),
+        drop.reason,
+    )
+}

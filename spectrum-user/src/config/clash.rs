@@ -1,0 +1,142 @@
+//! What no document shows alone: two apps that want the same, and more than the maps hold.
+
+use std::path::Path;
+
+use spectrum_common::maps::size;
+
+use super::{
+    App, EdgeIps, Host,
+    errors::{Mark, Problem},
+    read::{AppDraft, EdgeClaim, Placed},
+};
+
+/// Apps with the same name, the same id, or the same place on the edge.
+pub(super) fn between_apps(drafts: &[AppDraft]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, later) in drafts.iter().enumerate() {
+        for earlier in drafts.iter().take(index) {
+            problems.extend(same_name(later, earlier));
+            problems.extend(same_id(later, earlier));
+            problems.extend(same_edge(later, earlier));
+        }
+    }
+    problems
+}
+
+/// Lists that are longer than the maps of the data plane.
+pub(super) fn beyond_capacity(host: &Host, apps: &[App], document: &Path) -> Vec<Problem> {
+    let prefixes = || {
+        let of_apps = apps.iter().map(|app| &app.protection);
+        of_apps
+            .flat_map(|protection| protection.block.iter().chain(&protection.allow))
+            .chain(&host.block)
+            .chain(&host.allow)
+    };
+    let is_host = |prefix: &&ipnet::IpNet| prefix.prefix_len() == prefix.max_prefix_len();
+    let counts = [
+        // The first slot is for packets of no app.
+        ("apps", apps.len(), size::APPS - 1),
+        (
+            "addresses in `block` and `allow`",
+            prefixes().filter(is_host).count(),
+            size::ACCESS_HOSTS,
+        ),
+        (
+            "prefixes in `block` and `allow`",
+            prefixes().filter(|prefix| !is_host(prefix)).count(),
+            size::ACCESS_NETS,
+        ),
+    ];
+    counts
+        .into_iter()
+        .filter(|(_, count, limit)| count > limit)
+        .map(|(what, count, limit)| Problem {
+            what: format!(
+                "`{}` and its apps have {count} {what}; the data plane holds {limit}",
+                document.display()
+            ),
+            marks: Vec::new(),
+            help: Some("merge neighbours into wider prefixes, or use another edge host".to_owned()),
+        })
+        .collect()
+}
+
+fn same_name(later: &AppDraft, earlier: &AppDraft) -> Option<Problem> {
+    let (later, earlier) = (later.name.as_ref()?, earlier.name.as_ref()?);
+    (later.value == earlier.value).then(|| {
+        problem(
+            format!("`dns.name`: two apps are called `{}`", later.value),
+            (later, "again here"),
+            (earlier, "first here"),
+            "give each app a name of its own",
+        )
+    })
+}
+
+fn same_id(later: &AppDraft, earlier: &AppDraft) -> Option<Problem> {
+    let (later, earlier) = (later.id.as_ref()?, earlier.id.as_ref()?);
+    (later.value == earlier.value).then(|| {
+        problem(
+            format!("`id`: two apps have the id {}", later.value),
+            (later, "again here"),
+            (earlier, "first here"),
+            "remove one: an id then follows from the name of the file",
+        )
+    })
+}
+
+fn same_edge(later: &AppDraft, earlier: &AppDraft) -> Option<Problem> {
+    let (later, earlier) = (later.edge.as_ref()?, earlier.edge.as_ref()?);
+    let (a, b) = (&later.value, &earlier.value);
+    let same_transport = a.transport == b.transport;
+    if !same_transport || !a.ports.overlaps(b.ports) {
+        return None;
+    }
+    let address = shared_address(a, b)?;
+    let first = a.ports.first.max(b.ports.first);
+    Some(problem(
+        format!(
+            "`protocol`: two apps listen on {} port {first} of {address}",
+            a.transport
+        ),
+        (later, "wanted here"),
+        (earlier, "taken here"),
+        "choose another port, or give each app addresses of its own: \
+         `edge_ips = { type = \"static\", ips = [...] }`",
+    ))
+}
+
+/// An address that both would have; dynamic addresses are not known here, so that one may be any.
+fn shared_address(a: &EdgeClaim, b: &EdgeClaim) -> Option<String> {
+    match (&a.ips, &b.ips) {
+        (EdgeIps::Static(a), EdgeIps::Static(b)) => {
+            let shared = a.iter().find(|ip| b.contains(ip))?;
+            Some(shared.to_string())
+        }
+        (EdgeIps::Static(ips), EdgeIps::Dynamic(family))
+        | (EdgeIps::Dynamic(family), EdgeIps::Static(ips)) => {
+            let shared = ips.iter().find(|ip| family.includes(**ip))?;
+            Some(shared.to_string())
+        }
+        (EdgeIps::Dynamic(a), EdgeIps::Dynamic(b)) => {
+            a.overlaps(*b).then(|| "every edge address".to_owned())
+        }
+    }
+}
+
+fn problem<T>(
+    what: String,
+    (later, label): (&Placed<T>, &str),
+    (earlier, earlier_label): (&Placed<T>, &str),
+    help: &str,
+) -> Problem {
+    let mark = |placed: &Placed<T>, label: &str| Mark {
+        place: placed.place.clone(),
+        label: label.to_owned(),
+    };
+    Problem {
+        what,
+        marks: vec![mark(later, label), mark(earlier, earlier_label)],
+        help: Some(help.to_owned()),
+    }
+}

@@ -1,0 +1,220 @@
+//! The way back: a valid configuration as documents in which every default is written out.
+//!
+//! Reading such a document gives the same configuration again.
+
+use std::{path::Path, time::Duration};
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+
+use super::{App, EdgeIps, EventOutput, Host, Mode, Protection, ProxyProtocol, Rate, Transport};
+
+/// An app in the words of its document.
+#[derive(Serialize)]
+pub struct AppDocument<'a> {
+    id: String,
+    dns: Dns<'a>,
+    protocol: String,
+    origin_direct: Vec<String>,
+    edge_ips: EdgeIpsTable<'a>,
+    argo_smart_routing: bool,
+    ip_firewall: bool,
+    proxy_protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_protocol_on: Option<&'static str>,
+    tls: &'static str,
+    traffic_type: &'static str,
+    limits: LimitsTable,
+    timeouts: TimeoutsTable,
+    protection: ProtectionTable<'a>,
+}
+
+/// The host in the words of `spectrum.toml`.
+#[derive(Serialize)]
+pub struct HostDocument<'a> {
+    interfaces: &'a [String],
+    xdp_mode: &'static str,
+    apps_dir: &'a Path,
+    pin_dir: &'a Path,
+    control_socket: &'a Path,
+    workers: usize,
+    #[serde(serialize_with = "duration")]
+    drain: Duration,
+    events: EventsTable,
+    protection: HostProtectionTable<'a>,
+}
+
+#[derive(Serialize)]
+struct Dns<'a> {
+    name: &'a str,
+    r#type: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum EdgeIpsTable<'a> {
+    Dynamic { connectivity: &'static str },
+    Static { ips: &'a [std::net::IpAddr] },
+}
+
+#[derive(Serialize)]
+struct LimitsTable {
+    connections: u32,
+    connections_per_source: u32,
+}
+
+#[derive(Serialize)]
+struct TimeoutsTable {
+    #[serde(
+        serialize_with = "optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    connect: Option<Duration>,
+    #[serde(serialize_with = "duration")]
+    idle: Duration,
+}
+
+#[derive(Serialize)]
+struct ProtectionTable<'a> {
+    block: &'a [IpNet],
+    blocklist: &'static str,
+    allow: &'a [IpNet],
+    allowlist: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reflectors: Option<&'static str>,
+    #[serde(skip_serializing_if = "<[u16]>::is_empty")]
+    reflector_ports: &'a [u16],
+    fragments: &'static str,
+    packet_rate: RateTable,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn_rate: Option<RateTable>,
+}
+
+#[derive(Serialize)]
+struct RateTable {
+    mode: &'static str,
+    per_second: u32,
+    burst: u32,
+}
+
+#[derive(Serialize)]
+struct EventsTable {
+    output: String,
+    drop_events_per_second: u32,
+}
+
+#[derive(Serialize)]
+struct HostProtectionTable<'a> {
+    block: &'a [IpNet],
+    allow: &'a [IpNet],
+    malformed: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_ports: Option<&'static str>,
+}
+
+impl<'a> From<&'a App> for AppDocument<'a> {
+    fn from(app: &'a App) -> Self {
+        let is_udp = app.transport == Transport::Udp;
+        let is_static = matches!(app.edge_ips, EdgeIps::Static(_));
+        let has_choice_of_datagrams = is_udp && app.proxy_protocol == ProxyProtocol::V2;
+        Self {
+            id: app.id.to_string(),
+            dns: Dns {
+                name: &app.name,
+                r#type: if is_static { "ADDRESS" } else { "CNAME" },
+            },
+            protocol: app.protocol(),
+            origin_direct: app.origin_urls().collect(),
+            edge_ips: match &app.edge_ips {
+                EdgeIps::Dynamic(connectivity) => EdgeIpsTable::Dynamic {
+                    connectivity: connectivity.word(),
+                },
+                EdgeIps::Static(ips) => EdgeIpsTable::Static { ips },
+            },
+            argo_smart_routing: app.lowest_latency,
+            ip_firewall: app.ip_firewall,
+            proxy_protocol: app.proxy_protocol.word(),
+            proxy_protocol_on: has_choice_of_datagrams.then(|| app.proxy_protocol_on.word()),
+            tls: "off",
+            traffic_type: "direct",
+            limits: LimitsTable {
+                connections: app.limits.connections,
+                connections_per_source: app.limits.connections_per_source,
+            },
+            timeouts: TimeoutsTable {
+                connect: (!is_udp).then_some(app.timeouts.connect),
+                idle: app.timeouts.idle,
+            },
+            protection: ProtectionTable::new(&app.protection, app.transport),
+        }
+    }
+}
+
+impl<'a> ProtectionTable<'a> {
+    fn new(protection: &'a Protection, transport: Transport) -> Self {
+        let is_udp = transport == Transport::Udp;
+        Self {
+            block: &protection.block,
+            blocklist: protection.blocklist.word(),
+            allow: &protection.allow,
+            allowlist: protection.allowlist.word(),
+            reflectors: is_udp.then(|| protection.reflectors.word()),
+            reflector_ports: &protection.reflector_ports,
+            fragments: protection.fragments.word(),
+            packet_rate: protection.packet_rate.into(),
+            syn_rate: (!is_udp).then(|| protection.syn_rate.into()),
+        }
+    }
+}
+
+impl<'a> From<&'a Host> for HostDocument<'a> {
+    fn from(host: &'a Host) -> Self {
+        Self {
+            interfaces: &host.interfaces,
+            xdp_mode: host.xdp_mode.word(),
+            apps_dir: &host.apps_dir,
+            pin_dir: &host.pin_dir,
+            control_socket: &host.control_socket,
+            workers: host.workers,
+            drain: host.drain,
+            events: EventsTable {
+                output: match &host.events {
+                    EventOutput::Off => "off".to_owned(),
+                    EventOutput::Stdout => "stdout".to_owned(),
+                    EventOutput::File(path) => path.display().to_string(),
+                },
+                drop_events_per_second: host.drop_events_per_second,
+            },
+            protection: HostProtectionTable {
+                block: &host.block,
+                allow: &host.allow,
+                malformed: host.malformed.word(),
+                closed_ports: host.closed_ports.map(Mode::word),
+            },
+        }
+    }
+}
+
+impl From<Rate> for RateTable {
+    fn from(rate: Rate) -> Self {
+        Self {
+            mode: rate.mode.word(),
+            per_second: rate.per_second,
+            burst: rate.burst,
+        }
+    }
+}
+
+fn duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+fn optional_duration<S: Serializer>(
+    optional: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match optional {
+        Some(value) => duration(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}

@@ -1,0 +1,12 @@
+//! From the text of documents to valid types, with everything that is wrong on the way.
+
+mod address;
+mod app;
+mod host;
+mod protection;
+mod scalar;
+mod table;
+mod value;
+
+pub(super) use app::{AppDraft, EdgeClaim, Placed, read as app};
+pub(super) use host::read as host;

@@ -1,0 +1,198 @@
+//! The table `[protection]` of an app.
+
+use toml::Spanned;
+
+use super::{
+    scalar,
+    table::{Table, Wrong},
+    value::Value,
+};
+use crate::config::{Mode, PortRange, Protection, Rate, Transport};
+
+/// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
+///
+/// A client may hold one of them by right (a resolver that queries from 53, a game from 27015):
+/// each app can have a list of its own.
+const REFLECTOR_PORTS: [u16; 19] = [
+    17,     // QOTD
+    19,     // CharGEN
+    53,     // DNS
+    69,     // TFTP
+    111,    // Portmap
+    123,    // NTP
+    137,    // NetBIOS
+    161,    // SNMPv2
+    389,    // CLDAP
+    520,    // RIPv1
+    751,    // Kad
+    1900,   // SSDP
+    3283,   // Apple Remote Desktop
+    3702,   // WS-Discovery
+    5353,   // mDNS
+    6881,   // BitTorrent
+    11_211, // Memcached
+    26_000, // Quake
+    27_015, // Steam
+];
+
+/// What one client can need at the most. A line of 10 Gbit/s brings 813,000 full segments (1538
+/// bytes on the wire) per second in an upload, and fewer acknowledgements than that in a download.
+/// A source that sends more is no client; that it can do some harm below is the price of never
+/// slowing a transfer by default. Whoever knows the app sets less.
+const TCP_PACKETS_PER_SECOND: u32 = 1_000_000;
+
+/// The same for UDP: a tunnel that fills a line of 1 Gbit/s sends 81,000 datagrams per second, a
+/// player of a game 128.
+const UDP_PACKETS_PER_SECOND: u32 = 100_000;
+
+/// A client opens a handful of connections at once, an office behind one address dozens; a scanner
+/// or a flood from real addresses hundreds and more.
+const SYNS_PER_SECOND: u32 = 100;
+
+/// Beyond any line (10 Gbit/s carry 14.9 million of the smallest packets), and low enough that
+/// the limiter's clock can express it.
+const MAX_RATE: u32 = 10_000_000;
+
+/// `ports`: those of the app on the edge. Amplifiers that answer from a port that the app itself
+/// serves cannot be told from peers of the app, so these are not on its list by default.
+pub(super) fn read(
+    app: &mut Table<'_>,
+    transport: Option<Transport>,
+    ports: Option<PortRange>,
+    ip_firewall: bool,
+) -> Protection {
+    let mut table = app.table("protection");
+    let is_udp = transport == Some(Transport::Udp);
+    let (block, allow) = scalar::access_lists(&mut table);
+    let blocklist = table.get_or("blocklist", Mode::Enforce, scalar::mode);
+    let allowlist = allowlist(&mut table, !allow.is_empty());
+
+    let reflectors = table.get("reflectors", scalar::mode);
+    let reflector_ports = reflector_ports(&mut table);
+    if transport == Some(Transport::Tcp) {
+        refuse_reflectors(&table, reflectors.as_ref(), reflector_ports.as_ref());
+    }
+    let default_mode = if is_udp { Mode::Enforce } else { Mode::Off };
+    let default_ports = || match ports {
+        Some(own) if is_udp => REFLECTOR_PORTS
+            .into_iter()
+            .filter(|port| !own.contains(*port))
+            .collect(),
+        _ => Vec::new(),
+    };
+
+    let fragments = table.get_or("fragments", Mode::Enforce, scalar::mode);
+    let packets = if is_udp {
+        UDP_PACKETS_PER_SECOND
+    } else {
+        TCP_PACKETS_PER_SECOND
+    };
+    let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
+    let syn_rate = syn_rate(&mut table, is_udp);
+    table.finish();
+
+    let with_firewall = |mode| if ip_firewall { mode } else { Mode::Off };
+    Protection {
+        block,
+        blocklist: with_firewall(blocklist),
+        allow,
+        allowlist: with_firewall(allowlist),
+        reflectors: reflectors.map_or(default_mode, Spanned::into_inner),
+        reflector_ports: reflector_ports.map_or_else(default_ports, Spanned::into_inner),
+        fragments,
+        packet_rate,
+        syn_rate,
+    }
+}
+
+/// The mode of the allowlist. A list without an entry would admit nobody.
+fn allowlist(table: &mut Table<'_>, has_entries: bool) -> Mode {
+    let mode = table.get("allowlist", scalar::mode);
+    if let Some(mode) = &mode
+        && *mode.get_ref() != Mode::Off
+        && !has_entries
+    {
+        let wrong = Wrong::new("the allowlist is empty", "expected prefixes in `allow`").help(
+            "list who may come, for example `allow = [\"192.0.2.0/24\"]`, or remove this field",
+        );
+        table.wrong("allowlist", mode.span(), wrong);
+    }
+    let default = if has_entries {
+        Mode::Enforce
+    } else {
+        Mode::Off
+    };
+    mode.map_or(default, Spanned::into_inner)
+}
+
+/// The app's own list, sorted; `None` if it has none.
+fn reflector_ports(table: &mut Table<'_>) -> Option<Spanned<Vec<u16>>> {
+    let help = "to admit every source port, set `reflectors = \"off\"`";
+    let listed = table.items("reflector_ports", help, |value| value.integer(1..=u16::MAX))?;
+    let span = listed.span();
+    let listed = listed.into_inner().into_iter();
+    let mut ports: Vec<u16> = listed.map(Spanned::into_inner).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Some(Spanned::new(span, ports))
+}
+
+/// Amplifiers speak UDP: for TCP the rule would never match, and who set it expects otherwise.
+fn refuse_reflectors(
+    table: &Table<'_>,
+    mode: Option<&Spanned<Mode>>,
+    ports: Option<&Spanned<Vec<u16>>>,
+) {
+    let mode = mode.filter(|mode| *mode.get_ref() != Mode::Off);
+    let fields = [
+        ("reflectors", mode.map(Spanned::span)),
+        ("reflector_ports", ports.map(Spanned::span)),
+    ];
+    for (field, span) in fields {
+        let Some(span) = span else { continue };
+        let wrong = Wrong::new(
+            "reflectors send UDP, the app speaks tcp",
+            "only for UDP apps",
+        )
+        .help("remove it; amplifiers answer over UDP only");
+        table.wrong(field, span, wrong);
+    }
+}
+
+fn syn_rate(table: &mut Table<'_>, is_udp: bool) -> Rate {
+    let key = "syn_rate";
+    let default = if is_udp { Mode::Off } else { Mode::Enforce };
+    let given = table.get(key, |value| Ok(value.span()));
+    let rate = rate(table, key, default, SYNS_PER_SECOND);
+    if let Some(given) = given
+        && is_udp
+        && rate.mode != Mode::Off
+    {
+        let wrong = Wrong::new("UDP has no SYN", "only for TCP apps")
+            .help("remove it; `packet_rate` limits what a source sends");
+        table.wrong(key, given.into_inner(), wrong);
+    }
+    rate
+}
+
+/// A limit. Whoever gives a rate wants it enforced, unless the mode says otherwise; a burst is two
+/// seconds' worth by default.
+fn rate(table: &mut Table<'_>, key: &'static str, mode: Mode, per_second: u32) -> Rate {
+    let given = table.has(key);
+    let mut table = table.table(key);
+    let mode = if given { Mode::Enforce } else { mode };
+    let mode = table.get_or("mode", mode, scalar::mode);
+    let limit = |value: Value<'_>| {
+        value
+            .integer(1..=MAX_RATE)
+            .map_err(|wrong| wrong.help("to have no limit, set `mode = \"off\"`"))
+    };
+    let per_second = table.get_or("per_second", per_second, limit);
+    let burst = table.get_or("burst", per_second.saturating_mul(2).min(MAX_RATE), limit);
+    table.finish();
+    Rate {
+        mode,
+        per_second,
+        burst,
+    }
+}

@@ -1,0 +1,90 @@
+//! Single values that more than one table uses.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::{
+    table::{Table, Wrong},
+    value::Value,
+};
+use crate::config::{Mode, PrefixError, parse_prefix};
+
+pub(super) fn mode(value: Value<'_>) -> Result<Mode, Wrong> {
+    value.choice(Mode::WORDS)
+}
+
+/// `"90s"`, `"1h 30m"`.
+pub(super) fn duration(
+    value: Value<'_>,
+    range: RangeInclusive<Duration>,
+) -> Result<Duration, Wrong> {
+    const EXAMPLE: &str = "for example `\"10s\"`, `\"5m\"` or `\"1h 30m\"`";
+    let text = value
+        .text()
+        .map_err(|wrong| wrong.help(format!("a duration has a unit: {EXAMPLE}")))?;
+    let duration = humantime::parse_duration(text).map_err(|error| {
+        Wrong::new(
+            format!("`{text}` is no duration: {error}"),
+            "expected a number with a unit",
+        )
+        .help(EXAMPLE)
+    })?;
+    if range.contains(&duration) {
+        return Ok(duration);
+    }
+    let [min, max] = [range.start(), range.end()].map(|limit| humantime::format_duration(*limit));
+    Err(Wrong::new(
+        format!("`{text}` is out of range"),
+        format!("expected {min} to {max}"),
+    )
+    .help(format!("write a duration from {min} to {max}")))
+}
+
+/// The lists `block` and `allow`, each sorted and without repetition, so that equal lists are
+/// equal. A prefix on both is a contradiction; one within the other is not.
+pub(super) fn access_lists(table: &mut Table<'_>) -> (Vec<IpNet>, Vec<IpNet>) {
+    let mut list = |key| {
+        let listed = table.list(key, |value| prefix(value.text()?));
+        let mut prefixes = listed.map_or_else(Vec::new, Spanned::into_inner);
+        prefixes.sort_by_key(|prefix| *prefix.get_ref());
+        prefixes.dedup_by_key(|prefix| *prefix.get_ref());
+        prefixes
+    };
+    let (block, allow) = (list("block"), list("allow"));
+    for allowed in &allow {
+        let same = block.binary_search_by_key(allowed.get_ref(), |blocked| *blocked.get_ref());
+        if let Some(blocked) = same.ok().and_then(|index| block.get(index)) {
+            let what = format!("`{}` is on both lists", allowed.get_ref());
+            let wrong = Wrong::new(what, "allowed here")
+                .beside(blocked.span(), "blocked here")
+                .help("remove it from one of them");
+            table.wrong("allow", allowed.span(), wrong);
+        }
+    }
+    let plain = |list: Vec<Spanned<IpNet>>| list.into_iter().map(Spanned::into_inner).collect();
+    (plain(block), plain(allow))
+}
+
+fn prefix(text: &str) -> Result<IpNet, Wrong> {
+    parse_prefix(text).map_err(|error| match error {
+        PrefixError::Syntax(_) => Wrong::new(
+            format!("`{text}` is no prefix"),
+            "expected an address or a prefix",
+        )
+        .help("for example `192.0.2.1`, `192.0.2.0/24` or `2001:db8::/32`"),
+        PrefixError::HostBits { network, .. } => Wrong::new(
+            format!("`{text}` has bits set beyond its length"),
+            "expected the address of the network",
+        )
+        .help(format!(
+            "write `{network}`, or the address alone for a single host"
+        )),
+        PrefixError::Mapped { plain, .. } => Wrong::new(
+            format!("`{text}` is IPv4 written as IPv6"),
+            "expected IPv4 as IPv4",
+        )
+        .help(format!("write `{plain}`")),
+    })
+}

@@ -1,0 +1,388 @@
+//! The daemon's life: parse, bind, attach, serve, signal, drain.
+//!
+//! The composition root: the one place that knows configuration, data plane and proxy at once, and
+//! hands each what it needs of the others.
+
+mod addresses;
+mod capabilities;
+mod recent;
+mod shield;
+mod watch;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
+
+use self::{
+    recent::{RecentDrops, Sampled},
+    shield::Shield,
+    watch::Watch,
+};
+use crate::{
+    config::{self, Config, Mode},
+    control::{Reply, Request, Socket},
+    dataplane::events::Reader,
+    event,
+    proxy::{self, Proxy},
+    status::{self, DaemonStatus, Status},
+};
+
+/// What `spectrum run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Path of `spectrum.toml`.
+    pub config: PathBuf,
+    /// Remove the filter at the end instead of leaving it to the next run.
+    pub detach_on_exit: bool,
+}
+
+/// How often the daemon looks for addresses that came or went.
+const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often expired entries are taken off the lists.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the event log may take to write what is left at the end.
+const EVENT_LOG_DEADLINE: Duration = Duration::from_secs(2);
+/// Events taken from a ring buffer at once.
+const EVENT_BATCH: usize = 64;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The configuration is invalid, a capability is missing, an address is taken, or an interface
+/// refuses the filter. Nothing is left behind then that was not there before.
+pub fn run(options: &Options) -> Result<()> {
+    let config = load(options)?;
+    // Before any thread starts: capabilities belong to threads.
+    capabilities::restrict()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let signals = Signals::new()?;
+        let daemon = Daemon::start(options.clone(), config).await?;
+        daemon.serve(signals).await
+    })
+}
+
+fn load(options: &Options) -> Result<Config> {
+    let mut config = config::load(&options.config)?;
+    if config.host.closed_ports.is_none() {
+        config.host.closed_ports = Some(if addresses::host_forwards() {
+            log::info!(
+                "this host forwards packets: replies to masqueraded connections have no socket \
+                 here, so packets to closed ports are counted, not dropped. Set closed_ports = \
+                 \"enforce\" in [protection] if nothing is masqueraded."
+            );
+            Mode::Monitor
+        } else {
+            Mode::Enforce
+        });
+    }
+    Ok(config)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// Whether to stop (or else to reload). Cancel-safe.
+    async fn stop_or_reload(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+
+    async fn stop(&mut self) {
+        while !self.stop_or_reload().await {}
+    }
+}
+
+struct Daemon {
+    options: Options,
+    config: Config,
+    proxy: Proxy,
+    shield: Shield,
+    events: event::Sink,
+    event_log: event::Writer,
+    recent: RecentDrops,
+    started: Timestamp,
+    configured: Timestamp,
+    /// Tasks that only bring things here; ended with the daemon.
+    tasks: JoinSet<()>,
+    requests: mpsc::Receiver<(Request, Reply)>,
+    drops: mpsc::Receiver<Sampled>,
+    drops_in: mpsc::Sender<Sampled>,
+    watch: Watch,
+}
+
+impl Daemon {
+    /// Listens first and filters last, so that whoever is let in finds somebody there.
+    async fn start(options: Options, config: Config) -> Result<Self> {
+        let socket = Socket::bind(&config.host.control_socket)?;
+        let (events, event_log) =
+            event::Writer::start(&config.host.events).context("cannot open the event log")?;
+        let proxy = Proxy::start(
+            proxy::Settings {
+                workers: config.host.workers,
+                drain: config.host.drain,
+            },
+            events.clone(),
+        )?;
+        proxy.apply(&config.apps).await?;
+        let watch = Watch::new(&options.config, &config.host.apps_dir)?;
+        let shield = Shield::raise(&config)?;
+
+        let (requests_in, requests) = mpsc::channel(16);
+        let (drops_in, drops) = mpsc::channel(16);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listen(socket, requests_in));
+        let now = Timestamp::now();
+        let mut daemon = Self {
+            options,
+            config,
+            proxy,
+            shield,
+            events,
+            event_log,
+            recent: RecentDrops::default(),
+            started: now,
+            configured: now,
+            tasks,
+            requests,
+            drops,
+            drops_in,
+            watch,
+        };
+        daemon.follow_events()?;
+        Ok(daemon)
+    }
+
+    async fn serve(mut self, mut signals: Signals) -> Result<()> {
+        self.announce();
+        let mut addresses = ticks(ADDRESS_INTERVAL);
+        let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
+        loop {
+            tokio::select! {
+                stop = signals.stop_or_reload() => {
+                    if stop {
+                        break;
+                    }
+                    self.event_log.reopen();
+                    self.reload("SIGHUP").await;
+                }
+                () = self.watch.changed() => self.reload("a document changed").await,
+                Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
+                Some(drops) = self.drops.recv() => self.recent.add(drops),
+                _ = addresses.tick() => {
+                    let followed = self.shield.follow_addresses(&self.config);
+                    note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
+                }
+                _ = housekeeping.tick() => {
+                    note(self.shield.apply(&self.config), "cannot tidy the lists");
+                }
+            }
+        }
+        self.stop(signals).await;
+        Ok(())
+    }
+
+    /// Stops accepting, lets connections finish until the deadline, and leaves the filter to the
+    /// next run.
+    async fn stop(mut self, mut signals: Signals) {
+        let deadline = self.config.host.drain;
+        log::info!("stopping: connections have {deadline:?} to finish (again to cut them)");
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+            log::debug!("sd_notify: {error}");
+        }
+        tokio::select! {
+            drained = self.proxy.shutdown(deadline) => log::info!(
+                "{} connections finished, {} were cut",
+                drained.finished,
+                drained.cut
+            ),
+            () = signals.stop() => log::warn!("connections cut"),
+        }
+        self.tasks.shutdown().await;
+        if !self.event_log.close(EVENT_LOG_DEADLINE) {
+            log::warn!("the event log did not take the last events in time");
+        }
+        if self.options.detach_on_exit {
+            self.shield.lower();
+        } else {
+            log::info!(
+                "the filter stays on {}; `spectrum detach` removes it",
+                self.config.host.interfaces.join(", ")
+            );
+        }
+    }
+
+    fn announce(&self) {
+        log::info!(
+            "serving {} apps on {}",
+            self.config.apps.len(),
+            self.config.host.interfaces.join(", ")
+        );
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            log::debug!("sd_notify: {error}");
+        }
+    }
+
+    /// Applies what changed in the documents, or says why not and changes nothing.
+    async fn reload(&mut self, why: &str) {
+        log::info!("reloading: {why}");
+        match self.try_reload().await {
+            Ok(()) => self.configured = Timestamp::now(),
+            Err(error) => log::error!("nothing changed: {error:#}"),
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<()> {
+        let config = load(&self.options)?;
+        self.warn_of_restart(&config);
+        let changes = self.proxy.apply(&config.apps).await?;
+        if let Err(error) = self.shield.apply(&config) {
+            note(
+                self.proxy
+                    .apply(&self.config.apps)
+                    .await
+                    .map(|_| ())
+                    .map_err(Into::into),
+                "cannot go back",
+            );
+            note(self.shield.apply(&self.config), "cannot go back");
+            return Err(error);
+        }
+        note(self.follow_events(), "cannot follow the events");
+        if config.host.apps_dir != self.config.host.apps_dir {
+            self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;
+        }
+        self.config = config;
+        log::info!(
+            "reloaded: {} apps added, {} updated, {} removed, {} unchanged",
+            changes.added.len(),
+            changes.updated.len(),
+            changes.removed.len(),
+            changes.unchanged.len()
+        );
+        Ok(())
+    }
+
+    fn warn_of_restart(&self, config: &Config) {
+        let (old, new) = (&self.config.host, &config.host);
+        let fixed = [
+            ("pin_dir", old.pin_dir != new.pin_dir),
+            ("control_socket", old.control_socket != new.control_socket),
+            ("workers", old.workers != new.workers),
+            ("[events] output", old.events != new.events),
+            ("drain", old.drain != new.drain),
+        ];
+        for (field, _) in fixed.iter().filter(|(_, changed)| *changed) {
+            log::warn!("{field} takes effect at the next start");
+        }
+    }
+
+    /// Starts reading the events of filters that are new.
+    fn follow_events(&mut self) -> Result<()> {
+        for (interface, reader) in self.shield.take_readers()? {
+            self.tasks
+                .spawn(read_events(interface, reader, self.drops_in.clone()));
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, request: Request, reply: Reply) {
+        match request {
+            Request::Status => reply.send(self.status()).await,
+        }
+    }
+
+    fn status(&self) -> Result<Status> {
+        let names = self.shield.slots()?;
+        let name = |slot| {
+            let id = names.get(&slot)?;
+            let app = self.config.apps.iter().find(|app| app.id == *id)?;
+            Some(app.name.clone())
+        };
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            daemon: DaemonStatus {
+                running: true,
+                pid: Some(std::process::id()),
+                started: Some(self.started),
+                configured: Some(self.configured),
+                events_lost: self.events.lost(),
+            },
+            interfaces: self.shield.interfaces()?,
+            apps: status::app_statuses(
+                Some(&self.config),
+                self.shield.app_counters()?,
+                self.proxy.snapshot(),
+            ),
+            recent_drops: self.recent.named(name),
+        })
+    }
+}
+
+/// Brings requests from the control socket to the main loop.
+async fn listen(socket: Socket, requests: mpsc::Sender<(Request, Reply)>) {
+    loop {
+        let asked = socket.accept().await;
+        if requests.send(asked).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Brings events of a filter to the main loop.
+async fn read_events(interface: String, mut reader: Reader, drops_in: mpsc::Sender<Sampled>) {
+    loop {
+        match reader.read(EVENT_BATCH).await {
+            Ok(drops) if drops.is_empty() => {}
+            Ok(drops) => {
+                let interface = interface.clone();
+                if drops_in.send(Sampled { interface, drops }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                log::error!("{interface}: cannot read events any more: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Logs what failed without harm to what runs.
+fn note(result: Result<()>, what: &str) {
+    if let Err(error) = result {
+        log::error!("{what}: {error:#}");
+    }
+}

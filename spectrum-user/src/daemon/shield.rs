@@ -1,0 +1,145 @@
+//! The filters of all shielded interfaces, as one.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use anyhow::{Context as _, Result};
+
+use super::addresses;
+use crate::{
+    config::{AppId, Config},
+    dataplane::{Filter, Inherited, counters::Snapshot, events},
+    status::{InterfaceStatus, merge_apps},
+};
+
+/// The filters, and what they were told.
+pub(super) struct Shield {
+    filters: Vec<Filter>,
+    addresses: Vec<IpAddr>,
+}
+
+impl Shield {
+    /// Makes all interfaces filter. If one refuses, those that were unfiltered before are left
+    /// so.
+    pub(super) fn raise(config: &Config) -> Result<Self> {
+        let mut shield = Self {
+            filters: Vec::new(),
+            addresses: addresses::of_interfaces(&config.host.interfaces)?,
+        };
+        let mut fresh = Vec::new();
+        for interface in &config.host.interfaces {
+            match shield.add(config, interface) {
+                Ok(Inherited::Nothing) => fresh.push(interface.clone()),
+                Ok(Inherited::Filter | Inherited::Replaced(_)) => {}
+                Err(error) => {
+                    shield
+                        .detach(|filter| fresh.iter().any(|name| filter.interface() == Some(name)));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(shield)
+    }
+
+    /// Brings the maps in line with `config`, interfaces included.
+    pub(super) fn apply(&mut self, config: &Config) -> Result<()> {
+        self.addresses = addresses::of_interfaces(&config.host.interfaces)?;
+        for filter in &mut self.filters {
+            let applied = filter.apply(config, &self.addresses)?;
+            log::debug!("{}: {applied:?}", filter.interface().unwrap_or("private"));
+        }
+        let interfaces = &config.host.interfaces;
+        for interface in interfaces {
+            if !self
+                .filters
+                .iter()
+                .any(|f| f.interface() == Some(interface))
+            {
+                self.add(config, interface)?;
+            }
+        }
+        self.detach(|filter| {
+            !interfaces
+                .iter()
+                .any(|name| filter.interface() == Some(name))
+        });
+        Ok(())
+    }
+
+    /// Follows addresses that came or went; says whether there were any.
+    pub(super) fn follow_addresses(&mut self, config: &Config) -> Result<bool> {
+        let now = addresses::of_interfaces(&config.host.interfaces)?;
+        if now == self.addresses {
+            return Ok(false);
+        }
+        self.apply(config)?;
+        Ok(true)
+    }
+
+    /// Takes the readers of events of filters that have not given theirs yet.
+    pub(super) fn take_readers(&mut self) -> Result<Vec<(String, events::Reader)>> {
+        let mut readers = Vec::new();
+        for filter in &mut self.filters {
+            if let Ok(ring) = filter.take_events() {
+                let interface = filter.interface().unwrap_or_default().to_owned();
+                let reader = events::Reader::new(ring).context("cannot poll the events")?;
+                readers.push((interface, reader));
+            }
+        }
+        Ok(readers)
+    }
+
+    pub(super) fn interfaces(&self) -> Result<Vec<InterfaceStatus>> {
+        let status = |filter: &Filter| {
+            InterfaceStatus::read(filter.interface().unwrap_or_default(), filter.maps())
+        };
+        Ok(self.filters.iter().map(status).collect::<Result<_, _>>()?)
+    }
+
+    pub(super) fn app_counters(&self) -> Result<BTreeMap<AppId, Snapshot>> {
+        Ok(merge_apps(self.filters.iter().map(Filter::maps))?)
+    }
+
+    /// The id of the app at a slot, to name the app of an event.
+    pub(super) fn slots(&self) -> Result<BTreeMap<u32, AppId>> {
+        let Some(filter) = self.filters.first() else {
+            return Ok(BTreeMap::new());
+        };
+        let slots = filter.maps().slots()?;
+        Ok(slots.into_iter().map(|(id, slot)| (slot, id)).collect())
+    }
+
+    /// Removes all filters.
+    pub(super) fn lower(mut self) {
+        self.detach(|_| true);
+    }
+
+    fn add(&mut self, config: &Config, interface: &str) -> Result<Inherited> {
+        let (filter, inherited) = Filter::run(config, interface, &self.addresses)
+            .with_context(|| format!("cannot shield {interface}"))?;
+        let mode = filter.mode().map_or("no", |mode| mode.name());
+        match &inherited {
+            Inherited::Nothing => log::info!("{interface}: filter attached, {mode} mode"),
+            Inherited::Filter => log::info!(
+                "{interface}: filter of the last run taken over, {mode} mode; its counters and \
+                 lists go on"
+            ),
+            Inherited::Replaced(why) => log::warn!(
+                "{interface}: filter of another version replaced without a gap, {mode} mode \
+                 ({why}); its counters start at zero, and entries of `spectrum block` and \
+                 `spectrum allow` are gone"
+            ),
+        }
+        self.filters.push(filter);
+        Ok(inherited)
+    }
+
+    fn detach(&mut self, mut gone: impl FnMut(&Filter) -> bool) {
+        for filter in self.filters.extract_if(.., |filter| gone(filter)) {
+            let interface = filter.interface().unwrap_or_default().to_owned();
+            match filter.detach() {
+                Ok(()) => log::info!("{interface}: filter detached"),
+                Err(error) => log::error!("{interface}: {:#}", anyhow::Error::from(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The data plane as user space sees it: the only part of the program that knows aya.
+//!
+//! [`Filter`] is a loaded program with its maps. [`plan`](mod@plan) turns a configuration into what the maps
+//! should hold, without touching them; [`sync`] writes the difference. Everything that only looks
+//! ([`counters`], [`lists`], [`tables`]) works on [`Maps`], which the daemon takes from the loaded
+//! program and the command line from the pins, so that it works while no daemon runs.
+
+mod attach;
+pub mod clock;
+pub mod counters;
+mod error;
+pub mod events;
+mod filter;
+mod filter_bits;
+pub mod lists;
+mod maps;
+mod pins;
+mod plan;
+mod sync;
+pub mod tables;
+
+pub use attach::AttachMode;
+pub use error::Error;
+pub use filter::{Filter, Inherited, TestRun};
+pub use maps::Maps;
+pub use pins::Pins;
+pub use sync::Applied;

@@ -1,0 +1,288 @@
+//! The filter of one interface, as its daemon holds it.
+
+use std::{net::IpAddr, path::Path, time::Duration};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, MapInfo, RingBuf},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use spectrum_common::{address::Address, maps as names};
+
+use super::{
+    attach::{self, AttachMode},
+    error::Error,
+    maps::Maps,
+    pins::{Found, PROGRAM, Pins, Shape},
+    plan::Plan,
+    sync::{self, Applied},
+};
+use crate::config::Config;
+
+/// The compiled programs (`spectrum-ebpf`), aligned as the ELF parser wants them.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SPECTRUM_BPF_OBJECT"));
+
+/// A loaded XDP program and its maps.
+pub struct Filter {
+    ebpf: Ebpf,
+    maps: Maps,
+    place: Option<Place>,
+}
+
+/// Where a filter is pinned and attached.
+struct Place {
+    interface: String,
+    pins: Pins,
+    mode: AttachMode,
+}
+
+/// What a new daemon found pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inherited {
+    /// Nothing: the interface was unfiltered.
+    Nothing,
+    /// A filter of this version; its counters and lists go on.
+    Filter,
+    /// A filter whose maps could not be used, and why; its counters and runtime lists are gone.
+    Replaced(String),
+}
+
+/// Result of one run of the program over a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TestRun {
+    /// What the program returned: a number of `enum xdp_action`.
+    pub action: u32,
+    /// Mean duration of one run.
+    pub duration: Duration,
+}
+
+impl Filter {
+    /// Loads the program with maps of its own, neither pinned nor attached.
+    ///
+    /// # Errors
+    /// No capability (`CAP_BPF`, `CAP_NET_ADMIN`), or the kernel refuses the program.
+    pub fn load_private() -> Result<Self, Error> {
+        let ebpf = EbpfLoader::new().load(OBJECT)?;
+        Self::finish(ebpf)
+    }
+
+    /// Makes `interface` filter by `config`: loads the program, fills its maps, and only then puts
+    /// it in the place of its predecessor or attaches it.
+    ///
+    /// `addresses` are the addresses of the shielded interfaces.
+    ///
+    /// # Errors
+    /// As [`Filter::load_private`]; the interface does not exist or refuses the program; a map is
+    /// too small for the configuration. The predecessor, if any, then still runs.
+    pub fn run(
+        config: &Config,
+        interface: &str,
+        addresses: &[IpAddr],
+    ) -> Result<(Self, Inherited), Error> {
+        let index = attach::interface_index(interface)?;
+        let pins = Pins::new(&config.host.pin_dir, interface);
+        pins.create_dir()?;
+        let lock = pins.lock()?;
+        let found = pins.inspect(&shapes_of_object()?)?;
+        let started = Self::start(config, interface, index, addresses, &pins, &found);
+        drop(lock);
+        let (mut filter, mode) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                if found == Found::Nothing {
+                    pins.remove()?;
+                }
+                return Err(error);
+            }
+        };
+        filter.place = Some(Place {
+            interface: interface.to_owned(),
+            pins,
+            mode,
+        });
+        let inherited = match found {
+            Found::Nothing => Inherited::Nothing,
+            Found::Compatible => Inherited::Filter,
+            Found::Incompatible(why) => Inherited::Replaced(why),
+        };
+        Ok((filter, inherited))
+    }
+
+    fn start(
+        config: &Config,
+        interface: &str,
+        index: u32,
+        addresses: &[IpAddr],
+        pins: &Pins,
+        found: &Found,
+    ) -> Result<(Self, AttachMode), Error> {
+        pins.remove_leftovers(found)?;
+        let mut filter = Self::load_pinned(pins, found)?;
+        let before = filter.maps.settings()?;
+        let attached = match found {
+            Found::Compatible if before.interface_index == index => {
+                AttachMode::from_number(before.attach_mode)
+            }
+            _ => None,
+        };
+        filter.apply_locked(config, addresses)?;
+        let program = filter.program()?;
+        let next = pins.next(PROGRAM);
+        program.pin(&next).map_err(Error::pin(next, "pin the program"))?;
+        let wanted = config.host.xdp_mode;
+        let mode = attach::switch_or_attach(program, pins, interface, wanted, attached)?;
+        pins.promote_next()?;
+        sync::note_attachment(&mut filter.maps, index, mode)?;
+        Ok((filter, mode))
+    }
+
+    /// Makes the maps hold what `config` says; packets see the old policy or the new one.
+    ///
+    /// # Errors
+    /// A map is too small or the kernel refuses a write.
+    pub fn apply(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
+        let lock = self.place.as_ref().map(|place| place.pins.lock());
+        let lock = lock.transpose()?;
+        let applied = self.apply_locked(config, addresses);
+        drop(lock);
+        applied
+    }
+
+    fn apply_locked(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
+        let addresses: Vec<Address> = addresses.iter().copied().map(Address::from).collect();
+        let slots = sync::slots_in_use(&self.maps)?;
+        let plan = Plan::new(config, &addresses, &slots)?;
+        sync::apply(&mut self.maps, &plan)
+    }
+
+    /// Runs the program over `packet` (an Ethernet frame) `repeat` times
+    /// (`BPF_PROG_TEST_RUN`). Counters, limits and events change as if it had arrived.
+    ///
+    /// # Errors
+    /// The kernel refuses, for example a packet shorter than an Ethernet header.
+    pub fn test_run(&mut self, packet: &[u8], repeat: u32) -> Result<TestRun, Error> {
+        self.test_run_program(names::PROGRAM, packet, repeat)
+    }
+
+    /// As [`Filter::test_run`], with another program of the object.
+    ///
+    /// # Errors
+    /// As [`Filter::test_run`]; or the object has no program of that name.
+    pub fn test_run_program(
+        &mut self,
+        name: &'static str,
+        packet: &[u8],
+        repeat: u32,
+    ) -> Result<TestRun, Error> {
+        let result = program(&mut self.ebpf, name)?.test_run(TestRunOptions {
+            data_in: Some(packet),
+            repeat,
+            ..TestRunOptions::default()
+        })?;
+        Ok(TestRun {
+            action: result.return_value,
+            duration: result.duration,
+        })
+    }
+
+    pub fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    pub fn maps_mut(&mut self) -> &mut Maps {
+        &mut self.maps
+    }
+
+    /// The name of the interface; `None` for a private filter.
+    pub fn interface(&self) -> Option<&str> {
+        self.place.as_ref().map(|place| place.interface.as_str())
+    }
+
+    pub fn mode(&self) -> Option<AttachMode> {
+        self.place.as_ref().map(|place| place.mode)
+    }
+
+    /// Where it is pinned; `None` for a private filter.
+    pub fn pin_dir(&self) -> Option<&Path> {
+        self.place.as_ref().map(|place| place.pins.dir())
+    }
+
+    /// The ring buffer of events, for its one reader.
+    ///
+    /// # Errors
+    /// It has been taken already.
+    pub fn take_events(&mut self) -> Result<RingBuf<MapData>, Error> {
+        let map = self.ebpf.take_map(names::EVENTS);
+        RingBuf::try_from(map.ok_or(Error::Missing(names::EVENTS))?)
+            .map_err(Error::map(names::EVENTS, "read"))
+    }
+
+    /// Detaches the program and removes its pins.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn detach(self) -> Result<(), Error> {
+        if let Some(place) = self.place {
+            place.pins.remove()?;
+        }
+        Ok(())
+    }
+
+    fn load_pinned(pins: &Pins, found: &Found) -> Result<Self, Error> {
+        let mut loader = EbpfLoader::new();
+        for &name in names::PINNED {
+            let path = match found {
+                Found::Nothing | Found::Compatible => pins.map(name),
+                Found::Incompatible(_) => pins.next(name),
+            };
+            loader.map_pin_path(name, path);
+        }
+        Self::finish(loader.load(OBJECT)?)
+    }
+
+    fn finish(mut ebpf: Ebpf) -> Result<Self, Error> {
+        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            program(&mut ebpf, &name)?.load()?;
+        }
+        let maps = Maps::open(|name| ebpf.take_map(name).ok_or(Error::Missing(name)))?;
+        Ok(Self {
+            ebpf,
+            maps,
+            place: None,
+        })
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, Error> {
+        program(&mut self.ebpf, names::PROGRAM)
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or(Error::Missing("program of that name"))?;
+    Ok(program.try_into()?)
+}
+
+/// The shapes of the maps that this version's object makes.
+fn shapes_of_object() -> Result<Vec<(&'static str, Shape)>, Error> {
+    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    let mut shape = |name| {
+        let map = ebpf.take_map(name).ok_or(Error::Missing(name))?;
+        Ok((name, Shape::of(name, &map_info(name, &map)?)?))
+    };
+    names::PINNED.iter().map(|&name| shape(name)).collect()
+}
+
+fn map_info(name: &'static str, map: &aya::maps::Map) -> Result<MapInfo, Error> {
+    use aya::maps::Map;
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => data.info().map_err(Error::map(name, "look at it")),
+        _ => Err(Error::Missing(name)),
+    }
+}

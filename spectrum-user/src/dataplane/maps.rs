@@ -1,0 +1,94 @@
+//! The maps by their domain names, with the types of their keys and values.
+
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use spectrum_common::{
+    access::{AccessEntry, AccessKey},
+    address::Address,
+    app::App,
+    counters::AppCounters,
+    edge::{Edge, PortPage, PortSet},
+    event::EventBudget,
+    maps as names,
+    settings::Settings,
+    source::SourceSet,
+};
+
+use super::{error::Error, filter_bits::FilterBits};
+
+/// Handles to all maps of one filter.
+pub struct Maps {
+    pub(super) settings: Array<MapData, Settings>,
+    pub(super) edges: HashMap<MapData, Address, Edge>,
+    pub(super) ports: Array<MapData, PortPage>,
+    pub(super) apps: Array<MapData, App>,
+    pub(super) reflectors: Array<MapData, PortSet>,
+    pub(super) filter_v4: FilterBits,
+    pub(super) filter_v6: FilterBits,
+    pub(super) access_hosts: HashMap<MapData, AccessKey, AccessEntry>,
+    pub(super) access_nets: LpmTrie<MapData, AccessKey, AccessEntry>,
+    pub(super) counters: PerCpuArray<MapData, AppCounters>,
+    pub(super) sources: Array<MapData, SourceSet>,
+    pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
+}
+
+impl Maps {
+    /// Takes each map from `open`, by name.
+    pub(super) fn open(
+        mut open: impl FnMut(&'static str) -> Result<Map, Error>,
+    ) -> Result<Self, Error> {
+        let mut typed = Opener { open: &mut open };
+        Ok(Self {
+            settings: typed.map(names::SETTINGS)?,
+            edges: typed.map(names::EDGES)?,
+            ports: typed.map(names::PORTS)?,
+            apps: typed.map(names::APPS)?,
+            reflectors: typed.map(names::REFLECTORS)?,
+            filter_v4: typed.bits(names::ACCESS_FILTER_V4)?,
+            filter_v6: typed.bits(names::ACCESS_FILTER_V6)?,
+            access_hosts: typed.map(names::ACCESS_HOSTS)?,
+            access_nets: typed.map(names::ACCESS_NETS)?,
+            counters: typed.map(names::COUNTERS)?,
+            sources: typed.map(names::SOURCES)?,
+            event_budget: typed.map(names::EVENT_BUDGET)?,
+        })
+    }
+
+    /// The settings that the program runs with.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        self.settings
+            .get(&0, 0)
+            .map_err(Error::map(names::SETTINGS, "read"))
+    }
+
+    /// All slots in use but the host's: `(slot, app)`.
+    pub(super) fn apps_in_use(&self) -> Result<Vec<(u32, App)>, Error> {
+        let mut apps = Vec::new();
+        for slot in 1..self.apps.len() {
+            let app = self
+                .apps
+                .get(&slot, 0)
+                .map_err(Error::map(names::APPS, "read"))?;
+            if app.id != [0; 16] {
+                apps.push((slot, app));
+            }
+        }
+        Ok(apps)
+    }
+}
+
+struct Opener<'a, F> {
+    open: &'a mut F,
+}
+
+impl<F: FnMut(&'static str) -> Result<Map, Error>> Opener<'_, F> {
+    fn map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, Error> {
+        M::try_from((self.open)(name)?).map_err(Error::map(name, "use it as what it should be"))
+    }
+
+    fn bits(&mut self, name: &'static str) -> Result<FilterBits, Error> {
+        FilterBits::map(name, &(self.open)(name)?)
+    }
+}

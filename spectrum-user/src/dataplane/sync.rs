@@ -1,0 +1,295 @@
+//! Writes the difference between a plan and the maps: the only way down to the kernel.
+//!
+//! The order keeps every packet under a complete policy. What apps point to (sets of ports,
+//! entries of lists) comes first, then the apps, then new pages in the half of the page map that
+//! is not in use, then the edges, each of which switches to the new pages at once. What nobody
+//! points to any more goes last.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::maps::PerCpuValues;
+use spectrum_common::{
+    address::Address,
+    app::App,
+    counters::AppCounters,
+    edge::{Edge, PortPage, PortSet},
+    maps::{self as names, size},
+    settings::Settings,
+};
+
+use super::{
+    attach::AttachMode,
+    error::Error,
+    lists,
+    maps::Maps,
+    plan::{Plan, Slots},
+};
+
+/// What a call of [`apply`] changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub apps_added: usize,
+    pub apps_updated: usize,
+    pub apps_removed: usize,
+    pub edges_changed: usize,
+    pub entries_changed: usize,
+}
+
+impl Applied {
+    /// Whether the maps were as they should be already.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The slots of the apps that the maps hold.
+pub(super) fn slots_in_use(maps: &Maps) -> Result<Slots, Error> {
+    let apps = maps.apps_in_use()?;
+    Ok(apps.into_iter().map(|(slot, app)| (app.id, slot)).collect())
+}
+
+/// Notes in the settings how the program is attached now.
+pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> Result<(), Error> {
+    let mut settings = maps.settings()?;
+    settings.interface_index = index;
+    settings.attach_mode = mode.number();
+    write_settings(maps, settings)
+}
+
+pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
+    let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
+    let lists = lists::replace_documented(maps, &plan.entries)?;
+    let apps = placed_apps(maps, plan, &before, &lists)?;
+
+    let mut applied = Applied {
+        entries_changed: lists.changed,
+        ..Applied::default()
+    };
+    for (&slot, app) in &apps {
+        match before.get(&slot) {
+            Some(same) if same == app => continue,
+            Some(_) => applied.apps_updated += 1,
+            None => {
+                clear_counters(maps, slot)?;
+                applied.apps_added += 1;
+            }
+        }
+        write_app(maps, slot, *app)?;
+    }
+    apply_settings(maps, plan, &lists)?;
+    applied.edges_changed = apply_edges(maps, plan)?;
+    for &slot in before.keys().filter(|slot| !apps.contains_key(slot)) {
+        write_app(maps, slot, App::default())?;
+        applied.apps_removed += 1;
+    }
+    Ok(applied)
+}
+
+pub(super) fn write_app(maps: &mut Maps, slot: u32, app: App) -> Result<(), Error> {
+    maps.apps
+        .set(slot, app, 0)
+        .map_err(Error::map(names::APPS, "write"))
+}
+
+/// The apps of the plan, as they stand in the map: with the places of their reflector sets, and
+/// with the knowledge whether any list has an entry of theirs.
+fn placed_apps(
+    maps: &mut Maps,
+    plan: &Plan,
+    before: &BTreeMap<u32, App>,
+    lists: &lists::Documented,
+) -> Result<BTreeMap<u32, App>, Error> {
+    let in_use = before.values().map(|app| app.reflector_set).collect();
+    let places = place_sets(maps, &plan.reflector_sets, in_use)?;
+    let placed = plan.apps.iter().map(|(&slot, app)| {
+        let place = places.get(app.reflector_set as usize).copied();
+        let app = App {
+            reflector_set: place.unwrap_or_default(),
+            has_access_entries: u32::from(lists.scopes.contains(&slot)),
+            ..*app
+        };
+        (slot, app)
+    });
+    Ok(placed.collect())
+}
+
+/// Finds a place in the map for each set, without overwriting one that is `in_use`.
+fn place_sets(
+    maps: &mut Maps,
+    sets: &[PortSet],
+    mut in_use: BTreeSet<u32>,
+) -> Result<Vec<u32>, Error> {
+    let mut known = maps
+        .reflectors
+        .iter()
+        .collect::<Result<Vec<PortSet>, _>>()
+        .map_err(Error::map(names::REFLECTORS, "read"))?;
+    let mut places = Vec::with_capacity(sets.len());
+    for set in sets {
+        let same = known.iter().position(|other| other == set);
+        let free = || (0..known.len()).find(|&index| !in_use.contains(&number(index)));
+        let index = same.or_else(free).ok_or(Error::Full {
+            map: names::REFLECTORS,
+            capacity: size::REFLECTOR_SETS,
+            remedy: "let more apps share the same protection.reflector_ports",
+        })?;
+        if same.is_none() {
+            maps.reflectors
+                .set(number(index), set, 0)
+                .map_err(Error::map(names::REFLECTORS, "write"))?;
+            if let Some(known) = known.get_mut(index) {
+                *known = *set;
+            }
+        }
+        in_use.insert(number(index));
+        places.push(number(index));
+    }
+    Ok(places)
+}
+
+/// Counters start at zero for an app that gets the slot of one that is gone.
+fn clear_counters(maps: &mut Maps, slot: u32) -> Result<(), Error> {
+    let cpus = aya::util::nr_cpus().map_err(|(_, source)| Error::System {
+        action: "cannot count the CPUs",
+        source,
+    })?;
+    let zero = PerCpuValues::try_from(vec![AppCounters::default(); cpus]).map_err(|source| {
+        Error::System {
+            action: "cannot prepare counters for each CPU",
+            source,
+        }
+    })?;
+    maps.counters
+        .set(slot, zero, 0)
+        .map_err(Error::map(names::COUNTERS, "clear"))
+}
+
+fn apply_settings(maps: &mut Maps, plan: &Plan, lists: &lists::Documented) -> Result<(), Error> {
+    let before = maps.settings()?;
+    let wanted = Settings {
+        hash_seed: if before.hash_seed == 0 {
+            random_seed()?
+        } else {
+            before.hash_seed
+        },
+        wide_ipv6_entries: u32::from(lists.wide_ipv6),
+        interface_index: before.interface_index,
+        attach_mode: before.attach_mode,
+        ..plan.settings
+    };
+    if wanted == before {
+        return Ok(());
+    }
+    write_settings(maps, wanted)
+}
+
+fn write_settings(maps: &mut Maps, settings: Settings) -> Result<(), Error> {
+    maps.settings
+        .set(0, settings, 0)
+        .map_err(Error::map(names::SETTINGS, "write"))
+}
+
+/// Not zero, which stands for "not chosen yet".
+fn random_seed() -> Result<u32, Error> {
+    let mut bytes = [0; 4];
+    // SAFETY: the buffer is as long as we say.
+    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if length != 4 {
+        return Err(Error::System {
+            action: "cannot get random bytes",
+            source: std::io::Error::last_os_error(),
+        });
+    }
+    Ok(u32::from_ne_bytes(bytes) | 1)
+}
+
+const HALF: u32 = (size::PORT_PAGES / 2) as u32;
+
+/// Switches the edges to the pages of the plan and returns how many edges changed.
+fn apply_edges(maps: &mut Maps, plan: &Plan) -> Result<usize, Error> {
+    let before = maps
+        .edges
+        .iter()
+        .collect::<Result<BTreeMap<Address, Edge>, _>>()
+        .map_err(Error::map(names::EDGES, "read"))?;
+    let upper = before
+        .values()
+        .any(|edge| edge.tcp_directory >= HALF || edge.udp_directory >= HALF);
+    let (current, other) = if upper { (HALF, 0) } else { (0, HALF) };
+    let base = if pages_are(maps, plan, current)? {
+        current
+    } else {
+        write_pages(maps, plan, other)?;
+        other
+    };
+
+    let mut changed = 0;
+    for (address, edge) in &plan.edges {
+        let edge = Edge {
+            tcp_directory: relocate(edge.tcp_directory, base),
+            udp_directory: relocate(edge.udp_directory, base),
+            ..*edge
+        };
+        if before.get(address) != Some(&edge) {
+            maps.edges
+                .insert(address, edge, 0)
+                .map_err(Error::map(names::EDGES, "write"))?;
+            changed += 1;
+        }
+    }
+    for address in before
+        .keys()
+        .filter(|known| !plan.edges.contains_key(known))
+    {
+        maps.edges
+            .remove(address)
+            .map_err(Error::map(names::EDGES, "remove"))?;
+        changed += 1;
+    }
+    Ok(changed)
+}
+
+fn pages_are(maps: &Maps, plan: &Plan, base: u32) -> Result<bool, Error> {
+    for (index, page) in relocated_pages(plan, base) {
+        let held = maps
+            .ports
+            .get(&index, 0)
+            .map_err(Error::map(names::PORTS, "read"))?;
+        if held != page {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn write_pages(maps: &mut Maps, plan: &Plan, base: u32) -> Result<(), Error> {
+    for (index, page) in relocated_pages(plan, base) {
+        maps.ports
+            .set(index, page, 0)
+            .map_err(Error::map(names::PORTS, "write"))?;
+    }
+    Ok(())
+}
+
+/// The pages at their places in the map.
+fn relocated_pages(plan: &Plan, base: u32) -> impl Iterator<Item = (u32, PortPage)> + '_ {
+    plan.pages.iter().enumerate().map(move |(index, page)| {
+        let index = number(index);
+        let mut page = *page;
+        if plan.directories.contains(&index) {
+            for entry in &mut page.entries {
+                let place = relocate(u32::from(*entry), base);
+                *entry = u16::try_from(place).expect("the map has fewer than 65,536 pages");
+            }
+        }
+        (index + base, page)
+    })
+}
+
+const fn relocate(index: u32, base: u32) -> u32 {
+    if index == 0 { 0 } else { index + base }
+}
+
+fn number(index: usize) -> u32 {
+    u32::try_from(index).expect("indexes are bounded by the sizes of the maps")
+}

@@ -1,0 +1,145 @@
+//! The pinned maps as the policy's tables: `spectrum why` runs the very code that decides in the
+//! kernel, against the very tables, and disturbs neither counters nor limits.
+
+use std::{borrow::Borrow, net::IpAddr};
+
+use aya::maps::lpm_trie::Key;
+use spectrum_common::{
+    access::{AccessEntry, AccessKey},
+    address::Address,
+    app::App,
+    edge::Edge,
+    maps as names,
+    settings::Settings,
+};
+use spectrum_ebpf::{
+    access::Family,
+    limits::{Account, Admission, Charge},
+    parse::{Fragment, Frame, Packet, Ports, flag, protocol},
+    policy,
+    tables::Tables,
+    verdict::Verdict,
+};
+
+use super::{clock, error::Error, maps::Maps};
+use crate::config::Transport;
+
+/// A client's port that no rule singles out.
+const CLIENT_PORT: u16 = 50_000;
+
+impl Maps {
+    /// What the data plane would do with the first packet that `source` sends to an app: the one
+    /// on `port` of any edge address of the source's family. `None` if there is no such address.
+    ///
+    /// Rates are not judged: they depend on the packets before.
+    ///
+    /// # Errors
+    /// The kernel refuses a look-up.
+    pub fn verdict_on(
+        &self,
+        source: IpAddr,
+        slot: u32,
+        transport: Transport,
+        port: u16,
+    ) -> Result<Option<Verdict>, Error> {
+        let tables = View {
+            maps: self,
+            settings: self.settings()?,
+        };
+        let source = Address::from(source);
+        for edge in self.edges.iter() {
+            let (destination, edge) = edge.map_err(Error::map(names::EDGES, "read"))?;
+            let (directory, protocol) = match transport {
+                Transport::Tcp => (edge.tcp_directory, protocol::TCP),
+                Transport::Udp => (edge.udp_directory, protocol::UDP),
+            };
+            let same_family = destination.is_ipv4() == source.is_ipv4();
+            if same_family && tables.app_slot(directory, port) == slot {
+                let packet = first_packet(source, destination, protocol, port);
+                let verdict = policy::decide(&Frame::Packet(packet), 0, &tables);
+                return Ok(Some(verdict));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn first_packet(source: Address, destination: Address, protocol: u8, port: u16) -> Packet {
+    Packet {
+        source,
+        destination,
+        protocol,
+        fragment: Fragment::Whole,
+        ports: Some(Ports {
+            source: CLIENT_PORT,
+            destination: port,
+            tcp_flags: if protocol == protocol::TCP {
+                flag::SYN
+            } else {
+                0
+            },
+        }),
+        defect: None,
+    }
+}
+
+/// Maps behind the questions of the policy. What cannot be read is not there, as in the kernel.
+struct View<'a> {
+    maps: &'a Maps,
+    settings: Settings,
+}
+
+impl Tables for View<'_> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn edge(&self, destination: &Address) -> Option<Edge> {
+        self.maps.edges.get(destination, 0).ok()
+    }
+
+    fn port_entry(&self, page: u32, index: u8) -> u16 {
+        let page = self.maps.ports.get(&page, 0).ok();
+        let entry = page.and_then(|page| page.entries.get(usize::from(index)).copied());
+        entry.unwrap_or_default()
+    }
+
+    fn app(&self, slot: u32) -> Option<impl Borrow<App>> {
+        self.maps.apps.get(&slot, 0).ok()
+    }
+
+    fn access_filter(&self, family: Family, word: u32) -> u64 {
+        match family {
+            Family::Ipv4 => self.maps.filter_v4.word(word),
+            Family::Ipv6 => self.maps.filter_v6.word(word),
+        }
+    }
+
+    fn access_host(&self, key: &AccessKey) -> Option<AccessEntry> {
+        self.maps.access_hosts.get(key, 0).ok()
+    }
+
+    fn access_net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
+        self.maps.access_nets.get(&Key::new(bits, *key), 0).ok()
+    }
+
+    fn boot_seconds(&self) -> u32 {
+        clock::since_boot_s()
+    }
+
+    fn reflector_ports(&self, set: u32, word: u16) -> u64 {
+        let set = self.maps.reflectors.get(&set, 0).ok();
+        let word = set.and_then(|set| set.words.get(usize::from(word)).copied());
+        word.unwrap_or_default()
+    }
+
+    /// Only asked for ports without an app, and [`Maps::verdict_on`] asks for none of those.
+    fn has_socket(&self, _packet: &Packet) -> bool {
+        true
+    }
+
+    /// Judging would charge the source for a packet that it did not send.
+    fn admit(&self, _account: &Account, _charge: &Charge, _app: &App) -> Admission {
+        Admission::default()
+    }
+}

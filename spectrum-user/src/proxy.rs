@@ -1,0 +1,308 @@
+//! The proxy: carries what the data plane let through to the hidden origins.
+//!
+//! The life of a connection: a [worker](worker) accepts it on a [listener](listener), it is
+//! [admitted](limits), an [origin](origin) is reached, the [header](proxy_protocol) is sent, bytes
+//! are [relayed](tcp::relay), and its [account](account) is closed. UDP [sessions](udp) go the
+//! same way.
+//!
+//! - The proxy never reads a configuration file, and knows nothing of BPF.
+//! - A worker never waits for another: each has a thread, a runtime and listeners of its own.
+//! - A client never sees anything that contains an origin's address.
+
+mod account;
+mod clock;
+mod error;
+mod limits;
+mod listener;
+mod origin;
+mod plan;
+pub mod proxy_protocol;
+mod service;
+mod socket;
+mod stats;
+mod tasks;
+mod tcp;
+mod udp;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    fs, iter,
+    net::{Ipv6Addr, UdpSocket},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::Socket;
+use tokio::sync::Mutex as AsyncMutex;
+
+pub use error::{ApplyError, StartError};
+pub use origin::{OriginCondition, OriginSnapshot};
+pub use service::AppSnapshot;
+pub use stats::Totals;
+pub use tasks::Drained;
+
+use crate::{
+    config::{App, AppId, Transport},
+    event,
+};
+use plan::{Bind, Plan, Served};
+use service::Service;
+use worker::{Open, Update, Worker};
+
+/// File descriptors that listeners leave to connections, logs and maps, at least.
+const SPARE_DESCRIPTORS: u64 = 256;
+
+/// How the proxy runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Threads; at least 1.
+    pub workers: usize,
+    /// How long connections of an app go on after it was removed.
+    pub drain: Duration,
+}
+
+/// A running proxy. Dropping it cuts everything; [`shutdown`](Self::shutdown) is the kind way.
+pub struct Proxy {
+    settings: Settings,
+    events: event::Sink,
+    workers: Vec<Worker>,
+    state: AsyncMutex<State>,
+    /// In the order of the apps that were applied last.
+    services: Mutex<Vec<Arc<Service>>>,
+}
+
+#[derive(Default)]
+struct State {
+    served: Served,
+    services: HashMap<AppId, Arc<Service>>,
+    /// UDP sockets whose app is gone may stay open until then.
+    draining: Vec<(Bind, Instant)>,
+}
+
+/// What [`Proxy::apply`] did, by names of apps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Changes {
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+    pub updated: Vec<String>,
+    pub unchanged: Vec<String>,
+}
+
+impl Proxy {
+    /// Starts the workers, which serve nothing yet, and raises the limit of open files to what the
+    /// process may have.
+    ///
+    /// # Errors
+    /// The host gives no threads or no file descriptors.
+    pub fn start(settings: Settings, events: event::Sink) -> Result<Self, StartError> {
+        raise_descriptor_limit();
+        let workers = (0..settings.workers.max(1)).map(Worker::start);
+        Ok(Self {
+            settings,
+            events,
+            workers: workers.collect::<Result<_, _>>()?,
+            state: AsyncMutex::default(),
+            services: Mutex::default(),
+        })
+    }
+
+    /// Serves `apps` instead of what was served before.
+    ///
+    /// Connections of apps that are still there go on, with the settings they began with; new ones
+    /// get the new settings. An app that is gone stops listening at once, and its connections are
+    /// cut when they have not ended after the drain time.
+    ///
+    /// # Errors
+    /// All new sockets are bound before anything changes: on an error, everything is as it was.
+    pub async fn apply(&self, apps: &[Arc<App>]) -> Result<Changes, ApplyError> {
+        let mut state = self.state.lock().await;
+        let now = Instant::now();
+        state.draining.retain(|(_, until)| *until > now);
+        let plan = Plan::new(&state.served, apps, has_ipv6())?;
+        let opened = self.bind_all(&plan, &state)?;
+
+        // From here on, nothing fails but a worker that is dead.
+        for app in &plan.update {
+            if let Some(service) = state.services.get(&app.id) {
+                service.update(app);
+            }
+        }
+        let mut services = state.services.clone();
+        for app in &plan.add {
+            let service = Service::new(app, self.workers.len(), self.events.clone());
+            services.insert(app.id, service);
+        }
+        services.retain(|id, _| !plan.remove.contains(id));
+        let updates = self.updates(&plan, opened, &services);
+        let done: Vec<_> = iter::zip(&self.workers, updates)
+            .map(|(worker, update)| worker.update(update))
+            .collect();
+
+        let closed_udp = plan
+            .close
+            .iter()
+            .filter(|bind| bind.transport == Transport::Udp);
+        let until = now + self.settings.drain;
+        let draining: Vec<_> = closed_udp.map(|bind| (*bind, until)).collect();
+        let changes = plan.changes.clone();
+        let listeners = listeners_after(&state.served, &plan);
+        state.draining.extend(draining);
+        state.served = Served {
+            apps: apps.to_vec(),
+            listeners,
+        };
+        let in_order = apps.iter().filter_map(|app| services.get(&app.id).cloned());
+        *self.published() = in_order.collect();
+        state.services = services;
+        for done in done {
+            done?.await.map_err(|_gone| ApplyError::Worker)??;
+        }
+        Ok(changes)
+    }
+
+    /// The apps as they are served at this moment.
+    pub fn snapshot(&self) -> Vec<AppSnapshot> {
+        let services = self.published().clone();
+        services.iter().map(|service| service.snapshot()).collect()
+    }
+
+    /// Stops accepting at once, lets connections go on until `deadline` from now, and cuts the
+    /// rest.
+    pub async fn shutdown(mut self, deadline: Duration) -> Drained {
+        let workers = std::mem::take(&mut self.workers);
+        let ends: Vec<_> = workers
+            .into_iter()
+            .map(|worker| worker.shutdown(deadline))
+            .collect();
+        let mut drained = Drained::default();
+        for end in ends {
+            drained += end.await;
+        }
+        drained
+    }
+
+    /// One socket for each worker and each new address.
+    fn bind_all(&self, plan: &Plan<'_>, state: &State) -> Result<Vec<Vec<Socket>>, ApplyError> {
+        self.check_descriptors(plan)?;
+        // Ports where sockets of our own are open, perhaps on another address.
+        let served = state.served.listeners.keys();
+        let draining = state.draining.iter().map(|(bind, _)| bind);
+        let mut ours: std::collections::HashSet<_> = served
+            .chain(draining)
+            .map(|bind| (bind.transport, bind.address.port()))
+            .collect();
+        let mut sockets = Vec::with_capacity(plan.open.len());
+        for (bind, app) in &plan.open {
+            let alone = ours.insert((bind.transport, bind.address.port()));
+            let group: Result<Vec<_>, _> = (0..self.workers.len())
+                .map(|number| socket::bind(bind, alone && number == 0))
+                .collect();
+            sockets.push(group.map_err(|error| ApplyError::bind(app, bind, error))?);
+        }
+        for ((bind, app), group) in iter::zip(&plan.open, &sockets) {
+            if bind.transport == Transport::Tcp {
+                let listening = group.iter().try_for_each(socket::listen);
+                listening.map_err(|error| ApplyError::bind(app, bind, error))?;
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// # Errors
+    /// The new listeners would need more file descriptors than the process may have.
+    fn check_descriptors(&self, plan: &Plan<'_>) -> Result<(), ApplyError> {
+        let needed = (plan.open.len() * self.workers.len()) as u64;
+        let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+            return Ok(());
+        };
+        let open = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64;
+        let free = limit.saturating_sub(open + SPARE_DESCRIPTORS);
+        if needed <= free {
+            return Ok(());
+        }
+        let mut per_app: HashMap<&str, u64> = HashMap::new();
+        for (_, app) in &plan.open {
+            *per_app.entry(&app.name).or_default() += self.workers.len() as u64;
+        }
+        let (app, most) = per_app
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .unwrap_or_default();
+        Err(ApplyError::TooManySockets {
+            app: app.to_owned(),
+            most,
+            needed,
+            free,
+            limit,
+        })
+    }
+
+    /// The same change for each worker, with its own sockets.
+    fn updates(
+        &self,
+        plan: &Plan<'_>,
+        opened: Vec<Vec<Socket>>,
+        services: &HashMap<AppId, Arc<Service>>,
+    ) -> Vec<Update> {
+        let update = |_| Update {
+            open: Vec::new(),
+            hand_over: hand_over(plan, services),
+            close: plan.close.clone(),
+            remove: plan.remove.clone(),
+            drain: self.settings.drain,
+        };
+        let mut updates: Vec<_> = (0..self.workers.len()).map(update).collect();
+        for ((bind, app), group) in iter::zip(&plan.open, opened) {
+            let Some(service) = services.get(&app.id) else {
+                continue;
+            };
+            for (update, socket) in iter::zip(&mut updates, group) {
+                update.open.push(Open {
+                    bind: *bind,
+                    socket,
+                    app: app.id,
+                    service: Arc::clone(service),
+                });
+            }
+        }
+        updates
+    }
+
+    fn published(&self) -> MutexGuard<'_, Vec<Arc<Service>>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hand_over(
+    plan: &Plan<'_>,
+    services: &HashMap<AppId, Arc<Service>>,
+) -> Vec<(Bind, AppId, Arc<Service>)> {
+    let new_owner = |(bind, id): &(Bind, AppId)| {
+        let service = services.get(id)?;
+        Some((*bind, *id, Arc::clone(service)))
+    };
+    plan.hand_over.iter().filter_map(new_owner).collect()
+}
+
+fn listeners_after(served: &Served, plan: &Plan<'_>) -> HashMap<Bind, AppId> {
+    let mut listeners = served.listeners.clone();
+    listeners.retain(|bind, _| !plan.close.contains(bind));
+    listeners.extend(plan.hand_over.iter().copied());
+    listeners.extend(plan.open.iter().map(|(bind, app)| (*bind, app.id)));
+    listeners
+}
+
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+/// Whether this host can bind IPv6 addresses at all; many have it disabled.
+fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
+}

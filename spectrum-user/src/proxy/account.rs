@@ -1,0 +1,212 @@
+//! What a connection or session counts, holds and reports, from its admission to its end.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    limits::{Full, Permit},
+    service::{Serving, Share},
+};
+use crate::{
+    config::App,
+    event::{ClientMatchedIpFirewall, Kind, Record, Status, TlsStatus},
+};
+
+/// The books of one connection or session. They are closed once: by [`close`](Self::close), or, if
+/// its task is cut, on drop.
+pub(super) struct Account {
+    share: Rc<Share>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) client: SocketAddr,
+    /// `None` once closed.
+    permit: Cell<Option<Permit>>,
+    opened: Cell<Option<Opened>>,
+    round_trips: Cell<RoundTrips>,
+    ingress: Cell<u64>,
+    egress: Cell<u64>,
+}
+
+#[derive(Clone, Copy)]
+struct Opened {
+    at: Timestamp,
+    origin: SocketAddr,
+}
+
+/// Smoothed round-trip times by TCP's own measure; zero for UDP.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RoundTrips {
+    pub(super) client: Duration,
+    pub(super) origin: Duration,
+}
+
+impl Account {
+    /// Admits `client`, or says which limit stands against it.
+    pub(super) fn open(
+        share: &Rc<Share>,
+        serving: Arc<Serving>,
+        client: SocketAddr,
+    ) -> Result<Self, (Full, Arc<Serving>)> {
+        let admission = &share.service.admission;
+        match admission.admit(client.ip(), &serving.app.limits) {
+            Ok(permit) => {
+                share.stats().connections.add(1);
+                Ok(Self {
+                    share: Rc::clone(share),
+                    serving,
+                    client,
+                    permit: Cell::new(Some(permit)),
+                    opened: Cell::new(None),
+                    round_trips: Cell::default(),
+                    ingress: Cell::new(0),
+                    egress: Cell::new(0),
+                })
+            }
+            Err(full) => Err((full, serving)),
+        }
+    }
+
+    pub(super) fn app(&self) -> &App {
+        &self.serving.app
+    }
+
+    /// Whether the round-trip times are worth their system calls.
+    pub(super) fn wants_round_trips(&self) -> bool {
+        self.share.service.events.is_wanted()
+    }
+
+    pub(super) fn set_round_trips(&self, round_trips: RoundTrips) {
+        self.round_trips.set(round_trips);
+    }
+
+    /// An origin was reached.
+    pub(super) fn opened(&self, origin: SocketAddr) {
+        let at = Timestamp::now();
+        self.opened.set(Some(Opened { at, origin }));
+        self.report(Kind::Connect, Status::OPENED, at);
+    }
+
+    /// No origin could be reached, or the one of a UDP session refuses.
+    pub(super) fn origin_error(&self, status: Status) {
+        self.share.stats().origin_errors.add(1);
+        self.report(Kind::OriginError, status, Timestamp::now());
+    }
+
+    /// Received from the client.
+    pub(super) fn ingress(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.ingress.set(self.ingress.get() + bytes);
+        self.share.stats().ingress_bytes.add(bytes);
+    }
+
+    /// Sent to the client.
+    pub(super) fn egress(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.egress.set(self.egress.get() + bytes);
+        self.share.stats().egress_bytes.add(bytes);
+    }
+
+    /// A datagram was lost on the way.
+    pub(super) fn dropped(&self) {
+        self.share.stats().dropped_datagrams.add(1);
+    }
+
+    /// The end. Gives the permit back; a second call has no effect.
+    pub(super) fn close(&self, status: Status) {
+        if self.permit.take().is_some() && self.opened.get().is_some() {
+            self.report(Kind::Disconnect, status, Timestamp::now());
+        }
+    }
+
+    fn report(&self, kind: Kind, status: Status, now: Timestamp) {
+        if !self.share.service.events.is_wanted() {
+            return;
+        }
+        let opened = self.opened.get();
+        let origin = opened.map(|opened| opened.origin);
+        let round_trips = self.round_trips.get();
+        self.share.service.events.send(Record {
+            client_bytes: self.ingress.get(),
+            client_tcp_rtt: nanoseconds(round_trips.client),
+            connect_timestamp: opened.map(|opened| opened.at),
+            disconnect_timestamp: (kind == Kind::Disconnect).then_some(now),
+            origin_bytes: self.egress.get(),
+            origin_ip: origin.map(|origin| origin.ip()),
+            origin_port: origin.map_or(0, |origin| origin.port()),
+            origin_tcp_rtt: nanoseconds(round_trips.origin),
+            ..record(&self.share, self.app(), self.client, kind, status, now)
+        });
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.close(Status::INTERNAL);
+    }
+}
+
+/// Counts and reports a client that a limit refused.
+pub(super) fn refuse(share: &Share, app: &App, client: SocketAddr, full: Full) {
+    log::debug!("{}: {client} refused: limit reached: {full:?}", app.name);
+    share.stats().refused.add(1);
+    let events = &share.service.events;
+    if events.is_wanted() {
+        let now = Timestamp::now();
+        events.send(record(
+            share,
+            app,
+            client,
+            Kind::ClientFiltered,
+            Status::DENIED,
+            now,
+        ));
+    }
+}
+
+/// A record of a client that has no origin yet.
+fn record(
+    share: &Share,
+    app: &App,
+    client: SocketAddr,
+    event: Kind,
+    status: Status,
+    timestamp: Timestamp,
+) -> Record {
+    Record {
+        application: app.id,
+        client_asn: 0,
+        client_bytes: 0,
+        client_country: "",
+        client_ip: client.ip(),
+        client_matched_ip_firewall: ClientMatchedIpFirewall::Unknown,
+        client_port: client.port(),
+        client_proto: app.transport.into(),
+        client_tcp_rtt: 0,
+        client_tls_cipher: "",
+        client_tls_client_hello_server_name: "",
+        client_tls_protocol: "",
+        client_tls_status: TlsStatus::Unknown,
+        colo_code: share.service.events.host(),
+        connect_timestamp: None,
+        disconnect_timestamp: None,
+        event,
+        ip_firewall: app.ip_firewall,
+        origin_bytes: 0,
+        origin_ip: None,
+        origin_port: 0,
+        origin_proto: app.transport.into(),
+        origin_tcp_rtt: 0,
+        origin_tls_cipher: "",
+        origin_tls_fingerprint: "",
+        origin_tls_mode: "off",
+        origin_tls_protocol: "",
+        origin_tls_status: TlsStatus::Unknown,
+        proxy_protocol: app.proxy_protocol,
+        status,
+        timestamp,
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,148 @@
+//! A bound socket of one worker: an edge address, and the app whose clients come through it.
+
+use std::{cell::RefCell, future::Future, io, net::SocketAddr, rc::Rc, time::Duration};
+
+use socket2::Socket;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, spawn_local},
+    time::sleep,
+};
+
+use super::{
+    account::{Account, refuse},
+    plan::Bind,
+    service::Share,
+    tasks::Until,
+    tcp,
+    udp::Edge,
+};
+use crate::config::Transport;
+
+/// How long to wait when the host has run out of what a connection needs: at first, and at most.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+pub(super) enum Listener {
+    Tcp {
+        owner: Owner,
+        task: JoinHandle<()>,
+    },
+    Udp {
+        edge: Rc<Edge>,
+        task: JoinHandle<()>,
+    },
+}
+
+/// The app that gets the next connection.
+type Owner = Rc<RefCell<Rc<Share>>>;
+
+impl Listener {
+    /// # Errors
+    /// The runtime cannot watch the socket.
+    pub(super) fn open(bind: &Bind, socket: Socket, share: Rc<Share>) -> io::Result<Self> {
+        match bind.transport {
+            Transport::Tcp => {
+                let listener = TcpListener::from_std(socket.into())?;
+                let owner = Rc::new(RefCell::new(share));
+                let task = spawn_local(accept_all(listener, bind.address, Rc::clone(&owner)));
+                Ok(Self::Tcp { owner, task })
+            }
+            Transport::Udp => {
+                let edge = Edge::open(bind.address, socket, share)?;
+                let task = spawn_local(Rc::clone(&edge).receive_all());
+                Ok(Self::Udp { edge, task })
+            }
+        }
+    }
+
+    /// New connections and sessions belong to `share` from now on.
+    pub(super) fn hand_over(&self, share: Rc<Share>) {
+        match self {
+            Self::Tcp { owner, .. } => *owner.borrow_mut() = share,
+            Self::Udp { edge, .. } => edge.hand_over(share),
+        }
+    }
+
+    /// Lets no new client in. A UDP socket has to stay open for the sessions behind it: what is
+    /// returned waits for them and closes it.
+    pub(super) async fn close(self, until: Until) -> Option<impl Future<Output = ()> + 'static> {
+        match self {
+            Self::Tcp { task, .. } => {
+                stop(task).await;
+                None
+            }
+            Self::Udp { edge, task } => {
+                edge.refuse_newcomers();
+                Some(async move {
+                    edge.drain(until).await;
+                    stop(task).await;
+                })
+            }
+        }
+    }
+}
+
+/// When it returns, all that the task owned is dropped.
+async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    if let Err(error) = task.await
+        && error.is_panic()
+    {
+        log::error!("a listener's task panicked, please report this: {error}");
+    }
+}
+
+async fn accept_all(listener: TcpListener, address: SocketAddr, owner: Owner) {
+    let mut back_off = BACK_OFF.0;
+    loop {
+        let accepted = listener.accept().await;
+        let share = Rc::clone(&owner.borrow());
+        match accepted {
+            Ok((client, peer)) => {
+                back_off = BACK_OFF.0;
+                admit(client, peer, address, &share);
+            }
+            Err(error) => {
+                share.stats().accept_errors.add(1);
+                log::debug!("{address}: cannot accept: {error}");
+                if concerns_one_connection(&error) {
+                    continue;
+                }
+                sleep(back_off).await;
+                back_off = (back_off * 2).min(BACK_OFF.1);
+            }
+        }
+    }
+}
+
+fn admit(client: TcpStream, peer: SocketAddr, address: SocketAddr, share: &Rc<Share>) {
+    match Account::open(share, share.service.serving(), peer) {
+        Ok(account) => {
+            share.tasks.spawn(tcp::serve(client, address, account));
+        }
+        Err((full, serving)) => {
+            refuse(share, &serving.app, peer, full);
+            tcp::reset(&client);
+        }
+    }
+}
+
+/// Whether the next connection may well be accepted at once; see `accept(2)`.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNABORTED
+                | libc::EPERM
+                | libc::EPROTO
+                | libc::ENOPROTOOPT
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ENONET
+                | libc::EOPNOTSUPP
+                | libc::EINTR
+        )
+    )
+}

@@ -1,0 +1,136 @@
+//! Sockets with the options that the proxy wants, before a runtime has them.
+
+use std::{
+    io, mem,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd as _},
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::plan::Bind;
+use crate::config::Transport;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A peer that is gone without a word is noticed after about two minutes.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
+/// Binds one socket of a group that shares `bind`.
+///
+/// `alone` says that no other socket, of whomever, may be bound there yet: without it, another
+/// process of the same user could silently get a part of the clients.
+pub(super) fn bind(bind: &Bind, alone: bool) -> io::Result<Socket> {
+    let (kind, protocol) = match bind.transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let domain = Domain::for_address(bind.address);
+    let socket = Socket::new(domain, kind.nonblocking().cloexec(), Some(protocol))?;
+    if bind.address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if bind.transport == Transport::Tcp {
+        // Connections of an earlier listener may still be open.
+        socket.set_reuse_address(true)?;
+        // Accepted connections inherit these.
+        prepare_stream(&socket)?;
+    }
+    if !alone {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&bind.address.into())?;
+    if alone {
+        socket.set_reuse_port(true)?;
+    }
+    Ok(socket)
+}
+
+/// Clients can connect from now on.
+pub(super) fn listen(socket: &Socket) -> io::Result<()> {
+    socket.listen(BACKLOG)
+}
+
+/// What holds for connections on both sides.
+pub(super) fn prepare_stream<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
+
+/// A UDP socket that is connected to an origin, and set up as `quinn-udp` needs it to receive.
+pub(super) fn connect_udp(origin: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let domain = Domain::for_address(origin);
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
+    set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    match origin {
+        SocketAddr::V4(_) => socket.set_recv_tos_v4(true)?,
+        SocketAddr::V6(_) => socket.set_recv_tclass_v6(true)?,
+    }
+    socket.connect(&origin.into())?;
+    Ok(socket.into())
+}
+
+/// Lets the kernel fragment datagrams that are too big for the path, as it does by default.
+/// `quinn-udp` forbids it, because QUIC wants to know; other protocols would lose them.
+pub(super) fn allow_fragments(socket: &impl AsFd, family: IpAddr) -> io::Result<()> {
+    let ip = (
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_WANT,
+    );
+    set_option(socket, ip.0, ip.1, ip.2)?;
+    if family.is_ipv6() {
+        let level = libc::IPPROTO_IPV6;
+        set_option(
+            socket,
+            level,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_WANT,
+        )?;
+        set_option(socket, level, libc::IPV6_DONTFRAG, 0)?;
+    }
+    Ok(())
+}
+
+/// TCP's smoothed round-trip time; zero if the kernel does not tell.
+pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
+    // SAFETY: the struct holds only integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, and the new length to `length`.
+    unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    Duration::from_micros(info.tcpi_rtt.into())
+}
+
+fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads `size_of(value)` bytes from `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of_val(&value) as libc::socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,72 @@
+//! What is counted per app. Each worker has counters of its own, so that counting never makes two
+//! of them wait for one cache line.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// The counters of one app in one worker, alone on their cache lines.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Stats {
+    pub(super) connections: Counter,
+    pub(super) refused: Counter,
+    pub(super) evicted: Counter,
+    pub(super) origin_errors: Counter,
+    pub(super) accept_errors: Counter,
+    pub(super) dropped_datagrams: Counter,
+    pub(super) ingress_bytes: Counter,
+    pub(super) egress_bytes: Counter,
+}
+
+/// Monotonic.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+/// Counters of an app, summed over the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// TCP connections and UDP sessions that were admitted.
+    pub connections: u64,
+    /// TCP connections, and datagrams of would-be UDP sessions, that a limit refused.
+    pub refused: u64,
+    /// UDP sessions that made room for newer ones, because their clients had not proved to be real.
+    pub evicted: u64,
+    /// Connections and sessions for which no origin could be reached.
+    pub origin_errors: u64,
+    /// Times that a connection could not be accepted, for want of file descriptors or the like.
+    pub accept_errors: u64,
+    /// Datagrams that could not be forwarded, or that came with a header of no live session.
+    pub dropped_datagrams: u64,
+    /// Received from clients.
+    pub ingress_bytes: u64,
+    /// Sent to clients.
+    pub egress_bytes: u64,
+}
+
+impl Totals {
+    pub(super) fn of(workers: &[Stats]) -> Self {
+        let sum = |counter: fn(&Stats) -> &Counter| {
+            let values = workers
+                .iter()
+                .map(|stats| counter(stats).0.load(Ordering::Relaxed));
+            values.sum()
+        };
+        Self {
+            connections: sum(|stats| &stats.connections),
+            refused: sum(|stats| &stats.refused),
+            evicted: sum(|stats| &stats.evicted),
+            origin_errors: sum(|stats| &stats.origin_errors),
+            accept_errors: sum(|stats| &stats.accept_errors),
+            dropped_datagrams: sum(|stats| &stats.dropped_datagrams),
+            ingress_bytes: sum(|stats| &stats.ingress_bytes),
+            egress_bytes: sum(|stats| &stats.egress_bytes),
+        }
+    }
+}

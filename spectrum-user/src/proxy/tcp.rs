@@ -1,0 +1,214 @@
+//! One TCP connection, from its admission to its end.
+
+mod copy;
+mod direction;
+mod pipe;
+mod relay;
+
+use std::{cell::Cell, io, net::SocketAddr};
+
+use tokio::{
+    io::Interest,
+    net::{TcpSocket, TcpStream},
+    time::{Instant, timeout},
+};
+
+use super::{
+    account::{Account, RoundTrips},
+    clock::Idle,
+    proxy_protocol::{Ends, Header, encode_v1, encode_v2},
+    socket,
+};
+use crate::{
+    config::{ProxyProtocol, Transport},
+    event::Status,
+};
+use relay::{End, Side, relay};
+
+/// Carries bytes between a client that has come to `edge` (perhaps a wildcard) and an origin.
+pub(super) fn serve(
+    client: TcpStream,
+    edge: SocketAddr,
+    account: Account,
+) -> impl Future<Output = ()> {
+    // Here, so that it holds as well when the future is dropped before it ran.
+    let client = ResetOnDrop::new(client);
+    carry(client, edge, account)
+}
+
+async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
+    let reached = tokio::select! {
+        biased;
+        reached = reach(&account, edge.port()) => reached,
+        // Nobody waits for the origin any more.
+        _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
+    };
+    let (origin, address) = match reached {
+        Ok(reached) => reached,
+        Err(status) => return account.origin_error(status),
+    };
+    let origin = ResetOnDrop::new(origin);
+    let header = header(&client.stream, edge, &account);
+    note_round_trips(&client.stream, &origin.stream, &account);
+    account.opened(address);
+
+    let idle = Idle::new(account.app().timeouts.idle);
+    let end = relay(
+        &client.stream,
+        &origin.stream,
+        header.as_deref(),
+        &idle,
+        &account,
+    )
+    .await;
+    note_round_trips(&client.stream, &origin.stream, &account);
+    let status = status(&end);
+    if let End::Closed | End::Idle { .. } = end {
+        client.end_in_order();
+        origin.end_in_order();
+    }
+    account.close(status);
+}
+
+/// Closes with RST: the peer learns that this is no orderly end.
+pub(super) fn reset(stream: &TcpStream) {
+    // It fails only where the peer was faster.
+    let _ = stream.set_zero_linger();
+}
+
+/// A connection that its peer sees reset, unless it ends in order: what is cut short must not look
+/// complete.
+struct ResetOnDrop {
+    stream: TcpStream,
+    in_order: Cell<bool>,
+}
+
+impl ResetOnDrop {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            in_order: Cell::new(false),
+        }
+    }
+
+    /// What was sent is delivered, and FIN behind it.
+    fn end_in_order(&self) {
+        self.in_order.set(true);
+    }
+}
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        if !self.in_order.get() {
+            reset(&self.stream);
+        }
+    }
+}
+
+/// Connects to the first origin that can be reached. Each is tried once.
+///
+/// # Errors
+/// The status of the last attempt.
+async fn reach(account: &Account, edge_port: u16) -> Result<(TcpStream, SocketAddr), Status> {
+    let mut status = Status::ORIGIN_CONNECT_ERROR;
+    for state in account.serving.origins.attempts() {
+        let address = state.origin.address(account.app().ports, edge_port);
+        let (began, limit) = (Instant::now(), account.app().timeouts.connect);
+        match timeout(limit, connect(address)).await {
+            Ok(Ok(origin)) => {
+                state.reached(Some(began.elapsed()));
+                return Ok((origin, address));
+            }
+            Ok(Err(error)) => status = connect_status(&error),
+            Err(_elapsed) => status = Status::ORIGIN_CONNECT_TIMED_OUT,
+        }
+        log::debug!(
+            "{}: origin {address}: status {}",
+            account.app().name,
+            status.0
+        );
+        if status != Status::INTERNAL {
+            state.failed();
+        }
+    }
+    Err(status)
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket::prepare_stream(&socket)?;
+    socket.connect(address).await
+}
+
+fn connect_status(error: &io::Error) -> Status {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Status::ORIGIN_REFUSED,
+        Some(libc::ETIMEDOUT) => Status::ORIGIN_CONNECT_TIMED_OUT,
+        Some(libc::ENETUNREACH) => Status::ORIGIN_NETWORK_UNREACHABLE,
+        // The edge is short of something; the origin is not to blame.
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
+            Status::INTERNAL
+        }
+        _ => Status::ORIGIN_CONNECT_ERROR,
+    }
+}
+
+/// What the origin gets before the first byte of the client.
+fn header(client: &TcpStream, edge: SocketAddr, account: &Account) -> Option<Header> {
+    let ends = || Ends {
+        client: account.client,
+        // The listener may be bound to the wildcard.
+        edge: client.local_addr().unwrap_or(edge),
+    };
+    match account.app().proxy_protocol {
+        ProxyProtocol::Off | ProxyProtocol::Simple => None,
+        ProxyProtocol::V1 => Some(encode_v1(&ends())),
+        ProxyProtocol::V2 => Some(encode_v2(&ends(), Transport::Tcp)),
+    }
+}
+
+fn note_round_trips(client: &TcpStream, origin: &TcpStream, account: &Account) {
+    if account.wants_round_trips() {
+        account.set_round_trips(RoundTrips {
+            client: socket::round_trip(client),
+            origin: socket::round_trip(origin),
+        });
+    }
+}
+
+fn status(end: &End) -> Status {
+    match end {
+        End::Closed => Status::CLOSED,
+        End::Idle {
+            owing: Side::Client,
+        } => Status::CLIENT_TIMED_OUT,
+        End::Idle {
+            owing: Side::Origin,
+        } => Status::ORIGIN_TIMED_OUT,
+        End::Failed {
+            side: Side::Client,
+            error,
+        } => match error.raw_os_error() {
+            Some(libc::ECONNRESET) => Status::CLIENT_RESET,
+            Some(libc::ETIMEDOUT) => Status::CLIENT_TIMED_OUT,
+            Some(libc::ECONNREFUSED) => Status::CLIENT_REFUSED,
+            Some(libc::EHOSTUNREACH) => Status::CLIENT_UNREACHABLE,
+            Some(libc::EPIPE) => Status::CLIENT_BROKEN_PIPE,
+            _ => Status::UNKNOWN,
+        },
+        End::Failed {
+            side: Side::Origin,
+            error,
+        } => match error.raw_os_error() {
+            Some(libc::ECONNRESET) => Status::ORIGIN_RESET,
+            Some(libc::ETIMEDOUT) => Status::ORIGIN_TIMED_OUT,
+            Some(libc::ECONNREFUSED) => Status::ORIGIN_IO_REFUSED,
+            Some(libc::EHOSTUNREACH) => Status::ORIGIN_UNREACHABLE,
+            Some(libc::EPIPE) => Status::ORIGIN_BROKEN_PIPE,
+            _ => Status::ORIGIN_UNKNOWN_ERROR,
+        },
+    }
+}

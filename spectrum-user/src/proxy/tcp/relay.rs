@@ -1,0 +1,192 @@
+//! Both directions of a connection, until both are over or one side is gone.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use socket2::SockRef;
+use tokio::{io::Interest, net::TcpStream};
+
+use super::direction::{Direction, Failure};
+use crate::proxy::{account::Account, clock::Idle};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Origin,
+}
+
+/// Why a relay is over.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Both sides have closed, and got all that the other had sent.
+    Closed,
+    /// Nothing happened for the idle timeout. Nothing is on the way.
+    Idle { owing: Side },
+    /// One side is gone, or does not take what is on its way.
+    Failed { side: Side, error: io::Error },
+}
+
+/// Relays until the [`End`]. The origin gets `header` before anything else.
+///
+/// A FIN is passed on behind the last byte, and the other direction goes on. Of what a side sent
+/// before it failed, all is passed on that the other side takes without delay.
+pub(super) async fn relay(
+    client: &TcpStream,
+    origin: &TcpStream,
+    header: Option<&[u8]>,
+    idle: &Idle,
+    account: &Account,
+) -> End {
+    let mut relay = Relay {
+        up: Direction::new(header),
+        down: Direction::new(None),
+        client: Watched::new(client),
+        origin: Watched::new(origin),
+        last_from: Side::Client,
+        idle,
+        account,
+    };
+    tokio::select! {
+        biased;
+        end = poll_fn(|cx| relay.poll(cx)) => return end,
+        () = idle.expired() => {}
+    }
+    relay.idle_end()
+}
+
+struct Relay<'a> {
+    up: Direction,
+    down: Direction,
+    client: Watched<'a>,
+    origin: Watched<'a>,
+    /// Who sent the last bytes.
+    last_from: Side,
+    idle: &'a Idle,
+    account: &'a Account,
+}
+
+impl Relay<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let up = self.poll_up(cx);
+        let down = self.poll_down(cx);
+        let failed = match (up, down) {
+            (Poll::Ready(Err(failure)), _) => {
+                // What the origin had sent before it failed may have come in the meantime.
+                let _ = self.poll_down(cx);
+                failure.at(Side::Client, Side::Origin)
+            }
+            (_, Poll::Ready(Err(failure))) => {
+                let _ = self.poll_up(cx);
+                failure.at(Side::Origin, Side::Client)
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
+            _ => match self.poll_errors(cx) {
+                Some(failed) => failed,
+                None => return Poll::Pending,
+            },
+        };
+        let (side, error) = failed;
+        Poll::Ready(End::Failed { side, error })
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let (account, idle, last_from) = (self.account, self.idle, &mut self.last_from);
+        let (from, to) = (self.client.stream, self.origin.stream);
+        self.up.poll(cx, from, to, |progress| {
+            idle.touch();
+            account.ingress(progress.read);
+            *last_from = Side::Client;
+        })
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        let (account, idle, last_from) = (self.account, self.idle, &mut self.last_from);
+        let (from, to) = (self.origin.stream, self.client.stream);
+        self.down.poll(cx, from, to, |progress| {
+            idle.touch();
+            account.egress(progress.written);
+            *last_from = Side::Origin;
+        })
+    }
+
+    /// A side that is not being read (because it has closed, or because the other side is slow)
+    /// would be reset unseen.
+    fn poll_errors(&mut self, cx: &mut Context<'_>) -> Option<(Side, io::Error)> {
+        if !self.up.is_reading()
+            && let Poll::Ready(error) = self.client.poll_error(cx)
+        {
+            return Some((Side::Client, error));
+        }
+        if !self.down.is_reading()
+            && let Poll::Ready(error) = self.origin.poll_error(cx)
+        {
+            return Some((Side::Origin, error));
+        }
+        None
+    }
+
+    fn idle_end(&self) -> End {
+        let stalled = |side| End::Failed {
+            side,
+            error: io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        };
+        if self.up.holds_bytes() {
+            return stalled(Side::Origin);
+        }
+        if self.down.holds_bytes() {
+            return stalled(Side::Client);
+        }
+        let owing = match self.last_from {
+            Side::Client => Side::Origin,
+            Side::Origin => Side::Client,
+        };
+        End::Idle { owing }
+    }
+}
+
+impl Failure {
+    fn at(self, from: Side, to: Side) -> (Side, io::Error) {
+        match self {
+            Self::Read(error) => (from, error),
+            Self::Write(error) => (to, error),
+        }
+    }
+}
+
+/// A stream, and the future of its error once somebody has to wait for that: most connections
+/// never do, and an idle one should be small.
+struct Watched<'a> {
+    stream: &'a TcpStream,
+    error: Option<Pin<Box<dyn Future<Output = io::Error> + 'a>>>,
+}
+
+impl<'a> Watched<'a> {
+    fn new(stream: &'a TcpStream) -> Self {
+        Self {
+            stream,
+            error: None,
+        }
+    }
+
+    fn poll_error(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let stream = self.stream;
+        let error = self.error.get_or_insert_with(|| Box::pin(error_of(stream)));
+        error.as_mut().poll(cx)
+    }
+}
+
+async fn error_of(stream: &TcpStream) -> io::Error {
+    match stream.ready(Interest::ERROR).await {
+        Ok(_) => {}
+        Err(error) => return error,
+    }
+    match SockRef::from(stream).take_error() {
+        Ok(Some(error)) | Err(error) => error,
+        // Somebody else has taken it; there is no other way to lose a connection so suddenly.
+        Ok(None) => io::Error::from_raw_os_error(libc::ECONNRESET),
+    }
+}

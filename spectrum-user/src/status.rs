@@ -1,0 +1,165 @@
+//! What `spectrum status` shows: put together by the daemon, or from the pins alone while no
+//! daemon runs.
+
+use std::{collections::BTreeMap, path::Path};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{AppId, Config},
+    dataplane::{
+        AttachMode, Error, Maps, Pins,
+        counters::{EventTotals, Snapshot},
+        events::Drop,
+    },
+    proxy,
+};
+
+/// Everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub daemon: DaemonStatus,
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Sorted by name.
+    pub apps: Vec<AppStatus>,
+    /// The last packets of which there was an event, oldest first; empty without a daemon.
+    pub recent_drops: Vec<RecentDrop>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    pub running: bool,
+    pub pid: Option<u32>,
+    pub started: Option<Timestamp>,
+    /// When the configuration was last applied.
+    pub configured: Option<Timestamp>,
+    /// Connection events that were lost because the log could not keep up.
+    pub events_lost: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    pub attached: bool,
+    /// Packets that belong to no app.
+    pub host: Snapshot,
+    pub events: EventTotals,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub id: String,
+    pub name: String,
+    /// As in the document: `tcp/22`.
+    pub protocol: String,
+    /// What the filters of all interfaces counted.
+    pub filter: Snapshot,
+    /// What the proxy counted; absent while no daemon runs.
+    pub proxy: Option<proxy::AppSnapshot>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RecentDrop {
+    pub interface: Option<String>,
+    /// Name of the app; absent for packets that belong to none.
+    pub app: Option<String>,
+    #[serde(flatten)]
+    pub drop: Drop,
+}
+
+impl InterfaceStatus {
+    /// Reads what the maps of `name` say.
+    ///
+    /// # Errors
+    /// The kernel refuses a look-up.
+    pub fn read(name: &str, maps: &Maps) -> Result<Self, Error> {
+        let settings = maps.settings()?;
+        let mode = AttachMode::from_number(settings.attach_mode);
+        Ok(Self {
+            name: name.to_owned(),
+            mode: mode.map_or("unknown", AttachMode::name).to_owned(),
+            attached: mode.is_some(),
+            host: maps.host_counters()?,
+            events: maps.event_totals()?,
+        })
+    }
+}
+
+impl Status {
+    /// From the pins below `pin_dir`; `config` gives the apps their names.
+    ///
+    /// # Errors
+    /// Pins cannot be opened or read.
+    pub fn from_pins(pin_dir: &Path, config: Option<&Config>) -> Result<Self, Error> {
+        let mut interfaces = Vec::new();
+        let mut all = Vec::new();
+        for name in Pins::interfaces(pin_dir) {
+            let maps = Pins::new(pin_dir, &name).open_maps()?;
+            interfaces.push(InterfaceStatus::read(&name, &maps)?);
+            all.push(maps);
+        }
+        Ok(Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            daemon: DaemonStatus::default(),
+            interfaces,
+            apps: app_statuses(config, merge_apps(&all)?, Vec::new()),
+            recent_drops: Vec::new(),
+        })
+    }
+}
+
+/// The counters of each app, over all interfaces.
+///
+/// # Errors
+/// The kernel refuses a look-up.
+pub fn merge_apps<'a>(
+    maps: impl IntoIterator<Item = &'a Maps>,
+) -> Result<BTreeMap<AppId, Snapshot>, Error> {
+    let mut merged: BTreeMap<AppId, Snapshot> = BTreeMap::new();
+    for maps in maps {
+        for (id, counters) in maps.app_counters()? {
+            merged.entry(id).or_default().merge(&counters);
+        }
+    }
+    Ok(merged)
+}
+
+/// Joins what filter and proxy know of each app.
+pub fn app_statuses(
+    config: Option<&Config>,
+    mut filter: BTreeMap<AppId, Snapshot>,
+    proxy: Vec<proxy::AppSnapshot>,
+) -> Vec<AppStatus> {
+    let mut proxy: BTreeMap<String, proxy::AppSnapshot> =
+        proxy.into_iter().map(|app| (app.id.clone(), app)).collect();
+    let configured = config
+        .map(|config| config.apps.as_slice())
+        .unwrap_or_default();
+    let mut apps: Vec<AppStatus> = configured
+        .iter()
+        .map(|app| {
+            let id = app.id.to_string();
+            AppStatus {
+                name: app.name.clone(),
+                protocol: app.protocol(),
+                filter: filter.remove(&app.id).unwrap_or_default(),
+                proxy: proxy.remove(&id),
+                id,
+            }
+        })
+        .collect();
+    // Known to the filter only: the documents changed while no daemon ran, or cannot be read.
+    apps.extend(filter.into_iter().map(|(id, filter)| AppStatus {
+        id: id.to_string(),
+        name: id.to_string(),
+        protocol: String::new(),
+        filter,
+        proxy: None,
+    }));
+    apps.sort_by(|a, b| a.name.cmp(&b.name));
+    apps
+}

@@ -1,0 +1,311 @@
+//! The documents that we hand out are valid, mean what they say, and survive being written back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use spectrum_user::config::{
+    self, App, AppDocument, AppId, Config, Connectivity, EdgeIps, HeaderOn, HostDocument, Mode,
+    PortRange, ProxyProtocol, Rate, Transport,
+};
+
+const EXAMPLES: &str = "../examples/spectrum.toml";
+
+fn examples() -> Config {
+    config::load(Path::new(EXAMPLES)).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn app(document: &str) -> App {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.toml");
+    fs::write(&path, document).unwrap();
+    config::load_app(&path).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn every_example_is_valid() {
+    let documents = fs::read_dir("../examples/apps.d").unwrap().count();
+    let config = examples();
+    assert_eq!(config.apps.len(), documents);
+    assert!(config.apps.is_sorted_by(|a, b| a.name < b.name));
+}
+
+/// What `check -o json` prints, and what the API will store, means the same when it is read.
+#[test]
+fn a_document_that_is_written_back_is_the_same_app() {
+    for app in examples().apps {
+        let text = toml::to_string(&AppDocument::from(&*app)).unwrap();
+        let again = self::app(&text);
+        let document = again.document.clone();
+        let app = App {
+            document,
+            ..(*app).clone()
+        };
+        assert_eq!(again, app, "{text}");
+    }
+}
+
+#[test]
+fn a_host_that_is_written_back_is_the_same_host() {
+    let host = examples().host;
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = config::Host {
+        apps_dir: directory.path().join("apps.d"),
+        ..host
+    };
+    host.closed_ports = Some(Mode::Monitor);
+    fs::create_dir(&host.apps_dir).unwrap();
+    let path = directory.path().join("spectrum.toml");
+    fs::write(&path, toml::to_string(&HostDocument::from(&host)).unwrap()).unwrap();
+    let again = config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(again.host, host);
+}
+
+#[test]
+fn the_least_tcp_document_gets_the_documented_defaults() {
+    let app = app("dns = { name = \"SSH.example.com.\" }\n\
+         protocol = \"tcp/22\"\n\
+         origin_direct = [\"tcp://[2001:db8::1]:2222\"]\n");
+    assert_eq!(app.name, "ssh.example.com");
+    assert_eq!(app.id, AppId::from_file_stem("app"));
+    assert_eq!(app.transport, Transport::Tcp);
+    assert_eq!(
+        app.ports,
+        PortRange {
+            first: 22,
+            last: 22
+        }
+    );
+    assert_eq!(app.edge_ips, EdgeIps::Dynamic(Connectivity::All));
+    assert_eq!(
+        app.origin_urls().collect::<Vec<_>>(),
+        ["tcp://[2001:db8::1]:2222"]
+    );
+    assert!(!app.lowest_latency);
+    assert!(app.ip_firewall);
+    assert_eq!(app.proxy_protocol, ProxyProtocol::Off);
+    assert_eq!(app.proxy_protocol_on, HeaderOn::First);
+    assert_eq!(app.timeouts.connect, Duration::from_secs(5));
+    assert_eq!(app.timeouts.idle, Duration::from_secs(3600));
+    assert_eq!(app.limits.connections, 100_000);
+    assert_eq!(app.limits.connections_per_source, 1_000);
+    let protection = app.protection;
+    assert_eq!(protection.blocklist, Mode::Enforce);
+    assert_eq!(protection.allowlist, Mode::Off);
+    assert_eq!(protection.reflectors, Mode::Off);
+    assert_eq!(protection.fragments, Mode::Enforce);
+    assert_eq!(protection.packet_rate, enforce(1_000_000));
+    assert_eq!(protection.syn_rate, enforce(100));
+}
+
+#[test]
+fn the_least_udp_document_gets_the_documented_defaults() {
+    let app = app("dns = { name = \"cs.example.com\" }\n\
+         protocol = \"udp/27015-27020\"\n\
+         origin_direct = [\"udp://192.0.2.1:37015-37020\"]\n");
+    assert_eq!(app.timeouts.idle, Duration::from_secs(60));
+    assert_eq!(app.limits.connections, 100_000);
+    let protection = app.protection;
+    assert_eq!(protection.reflectors, Mode::Enforce);
+    // The app's own port is none of them: other servers of the same game talk from it.
+    assert_eq!(
+        protection.reflector_ports,
+        [
+            17, 19, 53, 69, 111, 123, 137, 161, 389, 520, 751, 1900, 3283, 3702, 5353, 6881, 11211,
+            26000
+        ]
+    );
+    assert_eq!(protection.packet_rate, enforce(100_000));
+    assert_eq!(protection.syn_rate.mode, Mode::Off);
+}
+
+#[test]
+fn fields_do_what_they_say() {
+    let app = app("id = \"EA95132c15732412d22c1476fa83f27a\"\n\
+         dns = { name = \"ssh.example.com\", type = \"ADDRESS\" }\n\
+         protocol = \"tcp/1000-2000\"\n\
+         origin_direct = [\"tcp://192.0.2.1:3000-4000\", \"tcp://192.0.2.2:1000-2000\"]\n\
+         edge_ips = { type = \"static\", ips = [\"2001:db8::1\", \"192.0.2.9\", \"192.0.2.9\"] }\n\
+         argo_smart_routing = true\n\
+         ip_firewall = false\n\
+         proxy_protocol = \"v1\"\n\
+         tls = \"off\"\n\
+         traffic_type = \"direct\"\n\
+         created_on = 2026-01-31T12:00:00Z\n\
+         modified_on = \"2026-01-31T12:00:00+01:00\"\n\
+         [limits]\n\
+         connections = 10\n\
+         [protection]\n\
+         block = [\"192.0.2.7\", \"10.0.0.0/8\", \"192.0.2.7/32\"]\n\
+         allow = [\"2001:db8::/32\"]\n\
+         packet_rate = { mode = \"monitor\", per_second = 7 }\n\
+         syn_rate = { per_second = 5, burst = 50 }\n");
+    assert_eq!(app.id.to_string(), "ea95132c15732412d22c1476fa83f27a");
+    let [first, _] = app.origins[..] else {
+        panic!("two origins")
+    };
+    assert_eq!(
+        first.address(app.ports, 1005),
+        "192.0.2.1:3005".parse().unwrap()
+    );
+    let ips = ["192.0.2.9", "2001:db8::1"].map(|ip| ip.parse().unwrap());
+    assert_eq!(app.edge_ips, EdgeIps::Static(ips.to_vec()));
+    assert!(app.lowest_latency);
+    assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
+    assert_eq!(app.limits.connections_per_source, 10);
+    let protection = app.protection;
+    let block = ["10.0.0.0/8", "192.0.2.7/32"].map(|prefix| prefix.parse().unwrap());
+    assert_eq!(protection.block, block);
+    // `ip_firewall = false`: the lists are kept and not applied.
+    assert_eq!(
+        (protection.blocklist, protection.allowlist),
+        (Mode::Off, Mode::Off)
+    );
+    let monitored = Rate {
+        mode: Mode::Monitor,
+        per_second: 7,
+        burst: 14,
+    };
+    assert_eq!(protection.packet_rate, monitored);
+    let limited = Rate {
+        mode: Mode::Enforce,
+        per_second: 5,
+        burst: 50,
+    };
+    assert_eq!(protection.syn_rate, limited);
+}
+
+/// An id that changed with a release would lose the counters of every app without one.
+#[test]
+fn the_id_of_a_file_never_changes() {
+    let id = AppId::from_file_stem("ssh").to_string();
+    assert_eq!(id, "7f5a55cf3f88be936fb9440249cb449f");
+}
+
+#[test]
+fn files_of_editors_are_no_apps() {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = directory.path().join("apps.d");
+    fs::create_dir_all(apps.join("directory.toml")).unwrap();
+    for name in [
+        ".ssh.toml.swp",
+        ".#ssh.toml",
+        "ssh.toml~",
+        "ssh.toml.bak",
+        "README",
+    ] {
+        fs::write(apps.join(name), "not a document").unwrap();
+    }
+    let path = directory.path().join("spectrum.toml");
+    fs::write(&path, "interfaces = [\"eth0\"]\n").unwrap();
+    let config = config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(config.apps.is_empty());
+}
+
+/// What the data plane cannot hold is refused before anything is touched.
+#[test]
+fn more_than_the_maps_hold_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = directory.path().join("apps.d");
+    fs::create_dir(&apps).unwrap();
+    for app in 1..=1024 {
+        let document = format!(
+            "dns = {{ name = \"app{app}\" }}\nprotocol = \"tcp/{app}\"\n\
+             origin_direct = [\"tcp://192.0.2.1:{app}\"]\n"
+        );
+        fs::write(apps.join(format!("{app}.toml")), document).unwrap();
+    }
+    let prefixes = |length: u32, count: u32| {
+        let prefix = |index| std::net::Ipv4Addr::from(0x0a00_0000 | index << (32 - length));
+        let listed = (0..count).map(|index| format!("\"{}/{length}\",", prefix(index)));
+        listed.collect::<String>()
+    };
+    let path = directory.path().join("spectrum.toml");
+    let (hosts, networks) = (prefixes(32, 65_537), prefixes(28, 65_537));
+    let document = format!("interfaces = [\"eth0\"]\nprotection.block = [{hosts}{networks}]\n");
+    fs::write(&path, document).unwrap();
+    let errors = config::load(&path).unwrap_err();
+    let messages: Vec<String> = errors
+        .findings()
+        .into_iter()
+        .map(|found| found.message)
+        .collect();
+    let [apps, hosts, networks] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    assert!(
+        apps.contains("1024 apps; the data plane holds 1023"),
+        "{apps}"
+    );
+    assert!(hosts.contains("65537 addresses"), "{hosts}");
+    assert!(networks.contains("65537 prefixes"), "{networks}");
+}
+
+/// The reference has a heading for each field, and what it shows as a document is one.
+#[test]
+fn the_reference_is_complete_and_true() {
+    let reference = fs::read_to_string("../docs/configuration.md").unwrap();
+    let headings: BTreeSet<&str> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
+
+    let config = examples();
+    let mut fields = BTreeSet::new();
+    let host = serde_json::to_value(HostDocument::from(&config.host)).unwrap();
+    collect_fields("", &host, &mut fields);
+    for app in &config.apps {
+        let app = serde_json::to_value(AppDocument::from(&**app)).unwrap();
+        collect_fields("", &app, &mut fields);
+    }
+    let undocumented: Vec<&String> = fields
+        .iter()
+        .filter(|field| !headings.contains(field.as_str()))
+        .collect();
+    assert!(undocumented.is_empty(), "{undocumented:?}");
+
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("apps.d")).unwrap();
+    let mut documents = 0;
+    for block in reference.split("```toml\n").skip(1) {
+        let (text, _) = block.split_once("```").unwrap();
+        let is_host = text.contains("interfaces =");
+        let is_app = text.contains("origin_direct =") && text.contains("protocol =");
+        let path = directory.path().join("spectrum.toml");
+        fs::write(&path, text).unwrap();
+        if is_host {
+            config::load(&path).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        } else if is_app {
+            config::load_app(&path).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        }
+        documents += usize::from(is_host || is_app);
+    }
+    assert!(documents >= 2, "the reference shows {documents} documents");
+}
+
+/// `edge_ips.connectivity`, and so on for each leaf.
+fn collect_fields(prefix: &str, value: &serde_json::Value, fields: &mut BTreeSet<String>) {
+    let Some(table) = value.as_object() else {
+        fields.insert(prefix.to_owned());
+        return;
+    };
+    for (key, value) in table {
+        let path = match prefix {
+            "" => key.clone(),
+            _ => format!("{prefix}.{key}"),
+        };
+        collect_fields(&path, value, fields);
+    }
+}
+
+fn enforce(per_second: u32) -> Rate {
+    Rate {
+        mode: Mode::Enforce,
+        per_second,
+        burst: per_second * 2,
+    }
+}

@@ -1,0 +1,167 @@
+//! The only reader of what `spectrum status -o json` prints.
+
+use std::{collections::BTreeMap, ops::AddAssign};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Counter {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+impl AddAssign for Counter {
+    fn add_assign(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What the filter did: for an app, or for packets of no app.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Filter {
+    pub passed: Counter,
+    pub dropped: BTreeMap<String, Counter>,
+    pub monitored: BTreeMap<String, Counter>,
+}
+
+impl Filter {
+    /// Packets dropped for a reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.dropped
+            .get(reason)
+            .map_or(0, |counter| counter.packets)
+    }
+
+    /// Packets monitored for a reason.
+    pub fn monitored(&self, reason: &str) -> u64 {
+        self.monitored
+            .get(reason)
+            .map_or(0, |counter| counter.packets)
+    }
+
+    /// The reasons for which packets were dropped.
+    pub fn reasons(&self) -> Vec<&str> {
+        let counted = self
+            .dropped
+            .iter()
+            .filter(|(_, counter)| counter.packets > 0);
+        counted.map(|(reason, _)| reason.as_str()).collect()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        for (sum, part) in [
+            (&mut self.dropped, &other.dropped),
+            (&mut self.monitored, &other.monitored),
+        ] {
+            for (reason, counter) in part {
+                *sum.entry(reason.clone()).or_default() += *counter;
+            }
+        }
+    }
+}
+
+/// What the proxy did for an app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Proxy {
+    pub active: u64,
+    #[serde(rename = "connections")]
+    pub total: u64,
+    pub ingress_bytes: u64,
+    pub egress_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    pub mode: String,
+    pub attached: bool,
+    /// Packets of no app.
+    pub host: Filter,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct App {
+    pub id: String,
+    pub name: String,
+    pub protocol: String,
+    pub filter: Filter,
+    /// Absent while no daemon runs.
+    #[serde(default)]
+    pub proxy: Option<Proxy>,
+}
+
+/// A snapshot.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub interfaces: Vec<Interface>,
+    pub apps: Vec<App>,
+    /// The process id of the running daemon.
+    pub daemon: Option<i32>,
+}
+
+impl Status {
+    pub(super) fn parse(json: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Document {
+            interfaces: Vec<Interface>,
+            apps: Vec<App>,
+            daemon: Daemon,
+        }
+        #[derive(Deserialize)]
+        struct Daemon {
+            running: bool,
+            pid: Option<i32>,
+        }
+        let document: Document =
+            serde_json::from_str(json).with_context(|| format!("reading status: {json}"))?;
+        let Daemon { running, pid } = document.daemon;
+        Ok(Self {
+            interfaces: document.interfaces,
+            apps: document.apps,
+            daemon: pid.filter(|_| running),
+        })
+    }
+
+    /// # Errors
+    /// No app has the name.
+    pub fn app(&self, name: &str) -> Result<&App> {
+        let app = self.apps.iter().find(|app| app.name == name);
+        app.with_context(|| format!("status does not know the app {name}"))
+    }
+
+    /// # Errors
+    /// No interface has the name.
+    pub fn interface(&self, name: &str) -> Result<&Interface> {
+        let interface = self
+            .interfaces
+            .iter()
+            .find(|interface| interface.name == name);
+        interface.with_context(|| format!("status does not know the interface {name}"))
+    }
+
+    /// The filter's counters over all apps and interfaces.
+    pub fn filter(&self) -> Filter {
+        let mut sum = Filter::default();
+        let hosts = self.interfaces.iter().map(|interface| &interface.host);
+        for part in hosts.chain(self.apps.iter().map(|app| &app.filter)) {
+            sum.add(part);
+        }
+        sum
+    }
+
+    /// The proxy's counters over all apps.
+    pub fn proxy(&self) -> Proxy {
+        let mut sum = Proxy::default();
+        for proxy in self.apps.iter().filter_map(|app| app.proxy) {
+            sum.active += proxy.active;
+            sum.total += proxy.total;
+            sum.ingress_bytes += proxy.ingress_bytes;
+            sum.egress_bytes += proxy.egress_bytes;
+        }
+        sum
+    }
+}

@@ -1,0 +1,41 @@
+//! End to end: real programs, real packets, the real binary, on hosts in network namespaces.
+//!
+//! Each case is a trial of its own lab. A case that this machine cannot run (no root, a program
+//! that is not installed) is reported as ignored, by name and with the reason.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod filter;
+mod harness;
+mod lab;
+mod life;
+mod programs;
+mod rates;
+mod reload;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use spectrum_tests::interrupt;
+
+fn main() -> ExitCode {
+    if let Some(code) = lab::play_victim() {
+        return code;
+    }
+    interrupt::watch(0).unwrap();
+    harness::raise_file_limit();
+    let groups = [
+        lab::CASES,
+        programs::CASES,
+        filter::CASES,
+        rates::CASES,
+        reload::CASES,
+        life::CASES,
+    ];
+    let trials = groups.concat().into_iter().map(harness::trial).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
