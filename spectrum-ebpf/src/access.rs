@@ -1,11 +1,10 @@
 //! Blocklists and allowlists: which entry holds for a source.
 
 use spectrum_common::{
-    access::{AccessEntry, AccessKey, FILTER_BITS, FILTER_WORD_BITS, SCOPE_BITS},
+    access::{AccessEntry, AccessKey, FILTER_BITS, FILTER_WORD_BITS, SCOPE_BITS, action},
     address::Address,
+    settings::Settings,
 };
-
-use crate::tables::Tables;
 
 /// Bits of a trie key that belong to no IPv4 prefix: those of the scope, and those that every
 /// IPv4-mapped address shares.
@@ -15,6 +14,22 @@ const KEY_BITS: u32 = SCOPE_BITS + 128;
 /// Expired prefixes around one address that are looked past. The daemon removes expired entries;
 /// this many may gather there while it is down.
 const MAX_EXPIRED: usize = 4;
+
+/// The lists, element by element.
+pub trait Lists {
+    /// Word `word` of a filter; 0 if there is none.
+    fn filter(&self, family: Family, word: u32) -> u64;
+
+    /// The entry for exactly this address.
+    fn host(&self, key: &AccessKey) -> Option<AccessEntry>;
+
+    /// The entry of the longest prefix that covers the address and has at most `bits` bits, those
+    /// of the scope included.
+    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry>;
+
+    /// Seconds since boot, the clock of [`AccessEntry::expires_s`].
+    fn boot_seconds(&self) -> u32;
+}
 
 /// Which filter an address is looked up in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,28 +85,47 @@ impl FilterBit {
 /// May an entry of any scope cover this source? The answer "no" is certain, and nearly always it
 /// is the answer.
 #[inline(always)]
-pub fn may_be_listed(tables: &impl Tables, source: &Address) -> bool {
+pub fn may_be_listed(lists: &impl Lists, settings: &Settings, source: &Address) -> bool {
     let bit = FilterBit::of(source);
-    let is_unfiltered = bit.family == Family::Ipv6 && tables.settings().wide_ipv6_entries != 0;
-    is_unfiltered || tables.access_filter(bit.family, bit.word()) & bit.mask() != 0
+    let is_unfiltered = bit.family == Family::Ipv6 && settings.wide_ipv6_entries != 0;
+    is_unfiltered || lists.filter(bit.family, bit.word()) & bit.mask() != 0
 }
 
-/// The action of the most specific entry of a scope that covers `source` and has not expired.
+/// What a scope says of a source.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    Nowhere,
+    Blocked,
+    Allowed,
+}
+
+impl Listed {
+    #[inline(always)]
+    const fn by(entry: &AccessEntry) -> Self {
+        match entry.action {
+            action::BLOCK => Self::Blocked,
+            action::ALLOW => Self::Allowed,
+            _ => Self::Nowhere,
+        }
+    }
+}
+
+/// What the most specific entry of a scope that covers `source` and has not expired says.
 #[inline(always)]
-pub fn listed_action(tables: &impl Tables, scope: u32, source: &Address) -> Option<u32> {
+pub fn look_up(lists: &impl Lists, scope: u32, source: &Address) -> Listed {
     let key = AccessKey {
         scope_be: scope.to_be(),
         address: *source,
     };
-    match tables.access_host(&key) {
-        Some(entry) if is_live(tables, &entry) => Some(entry.action),
-        Some(_) | None => covering_action(tables, &key),
+    match lists.host(&key) {
+        Some(entry) if is_live(lists, &entry) => Listed::by(&entry),
+        Some(_) | None => look_up_prefixes(lists, &key),
     }
 }
 
-/// The same, of prefixes alone.
 #[inline(always)]
-fn covering_action(tables: &impl Tables, key: &AccessKey) -> Option<u32> {
+fn look_up_prefixes(lists: &impl Lists, key: &AccessKey) -> Listed {
     let shortest = if key.address.is_ipv4() {
         // An IPv6 prefix short enough to cover all mapped addresses is not meant for IPv4.
         SCOPE_AND_MAPPED_BITS
@@ -99,20 +133,22 @@ fn covering_action(tables: &impl Tables, key: &AccessKey) -> Option<u32> {
         SCOPE_BITS
     };
     let mut bits = KEY_BITS;
-    for _ in 0..MAX_EXPIRED {
-        let entry = tables.access_net(bits, key)?;
+    for _ in 0..=MAX_EXPIRED {
+        let Some(entry) = lists.net(bits, key) else {
+            break;
+        };
         if entry.prefix_length < shortest {
-            return None;
+            break;
         }
-        if is_live(tables, &entry) {
-            return Some(entry.action);
+        if is_live(lists, &entry) {
+            return Listed::by(&entry);
         }
         bits = entry.prefix_length - 1;
     }
-    None
+    Listed::Nowhere
 }
 
 #[inline(always)]
-fn is_live(tables: &impl Tables, entry: &AccessEntry) -> bool {
-    entry.expires_s == 0 || tables.boot_seconds() < entry.expires_s
+fn is_live(lists: &impl Lists, entry: &AccessEntry) -> bool {
+    entry.expires_s == 0 || lists.boot_seconds() < entry.expires_s
 }

@@ -6,6 +6,7 @@ pub(crate) mod apps;
 pub(crate) mod counters;
 pub(crate) mod edges;
 pub(crate) mod events;
+pub(crate) mod facts;
 pub(crate) mod frame;
 pub(crate) mod settings;
 pub(crate) mod sockets;
@@ -13,20 +14,16 @@ pub(crate) mod sources;
 
 use core::borrow::Borrow;
 
-use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, programs::XdpContext};
-use spectrum_common::{
-    access::{AccessEntry, AccessKey},
-    address::Address,
-    app::App,
-    edge::Edge,
-    settings::Settings,
-};
+use aya_ebpf::programs::XdpContext;
+use spectrum_common::{address::Address, app::App, edge::Edge, settings::Settings};
 use spectrum_ebpf::{
-    access::Family,
-    limits::{Account, Admission, Charge},
+    access::{Listed, may_be_listed},
+    limits::Admission,
     parse::Packet,
     tables::Tables,
 };
+
+use access::AccessMaps;
 
 /// The tables, for one packet.
 pub(crate) struct Maps<'packet> {
@@ -67,28 +64,13 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn access_filter(&self, family: Family, word: u32) -> u64 {
-        access::filter(family, word)
+    fn may_be_listed(&self, source: &Address) -> bool {
+        may_be_listed(&AccessMaps, self.settings, source)
     }
 
     #[inline(always)]
-    fn access_host(&self, key: &AccessKey) -> Option<AccessEntry> {
-        access::host(key)
-    }
-
-    #[inline(always)]
-    fn access_net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
-        access::net(bits, key)
-    }
-
-    #[inline(always)]
-    fn boot_seconds(&self) -> u32 {
-        const NANOS_PER_SECOND: u64 = 1_000_000_000;
-        // SAFETY: the helper takes no arguments.
-        let nanos = unsafe { bpf_ktime_get_boot_ns() };
-        #[expect(clippy::cast_possible_truncation, reason = "136 years")]
-        let seconds = (nanos / NANOS_PER_SECOND) as u32;
-        seconds
+    fn look_up(&self, scope: u32, source: &Address) -> Listed {
+        access::look_up(scope, source)
     }
 
     #[inline(always)]
@@ -102,7 +84,7 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn admit(&self, account: &Account, charge: &Charge, app: &App) -> Admission {
-        sources::admit(account, charge, app)
+    fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission {
+        sources::admit(packet, slot, app)
     }
 }

@@ -6,6 +6,8 @@ use spectrum_common::{
     source::{SETS, Source, SourceSet, WAYS},
 };
 
+use crate::parse::Packet;
+
 /// Who a packet is charged to: a source (for IPv6 its /64) at an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -70,15 +72,6 @@ const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 33)
 }
 
-/// One packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Charge {
-    /// Bytes of the whole frame.
-    pub length: u32,
-    /// It opens a TCP connection, and counts against `syn_rate` too.
-    pub is_initial_syn: bool,
-}
-
 /// Which limits a packet is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Admission {
@@ -93,23 +86,17 @@ pub struct Admission {
 pub fn admit(
     set: &mut SourceSet,
     account: &Account,
-    charge: &Charge,
+    packet: &Packet,
     app: &App,
     jiffies: u64,
 ) -> Admission {
     let now = jiffies << TICK_SHIFT;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "ages are compared modulo 2^32"
-    )]
-    let source = open(set, account, jiffies as u32);
-    source.packets += 1;
-    source.bytes += u64::from(charge.length);
+    let source = count(set, account, packet.length, jiffies);
     let over_packet_rate = !take(&mut source.packet_due, &app.packet_rate, now);
     // What is dropped here opens no connection.
     let is_dropped = over_packet_rate && app.packet_rate.mode == mode::ENFORCE;
     let over_syn_rate =
-        charge.is_initial_syn && !is_dropped && !take(&mut source.syn_due, &app.syn_rate, now);
+        packet.opens_tcp() && !is_dropped && !take(&mut source.syn_due, &app.syn_rate, now);
     if over_packet_rate || over_syn_rate {
         source.limited += 1;
     }
@@ -119,18 +106,31 @@ pub fn admit(
     }
 }
 
-/// Finds the account in its set, or gives it the place of the one seen longest ago. Looks at the
-/// tags first, so that a hit reads a single source.
+/// Counts a packet at its account, and returns it. Looks at the tags first, so that a hit reads a
+/// single source.
 #[expect(clippy::indexing_slicing, reason = "a way is below WAYS")]
 #[inline(always)]
-fn open<'set>(set: &'set mut SourceSet, account: &Account, now: u32) -> &'set mut Source {
+fn count<'set>(
+    set: &'set mut SourceSet,
+    account: &Account,
+    length: u32,
+    jiffies: u64,
+) -> &'set mut Source {
     let tag = account.tag();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "ages are compared modulo 2^32"
+    )]
+    let now = jiffies as u32;
     let mut oldest = 0;
     let mut oldest_age = 0;
     for way in 0..WAYS {
         if set.tags[way] == tag && account.owns(&set.sources[way]) {
             set.seen[way] = now;
-            return &mut set.sources[way];
+            let source = &mut set.sources[way];
+            source.packets += 1;
+            source.bytes += u64::from(length);
+            return source;
         }
         let age = match set.tags[way] {
             0 => u32::MAX,
@@ -146,7 +146,13 @@ fn open<'set>(set: &'set mut SourceSet, account: &Account, now: u32) -> &'set mu
     set.sources[oldest] = Source {
         address: account.address,
         app: account.slot,
-        ..Source::default()
+        reserved: 0,
+        packets: 1,
+        bytes: length.into(),
+        limited: 0,
+        // Zero would do as well, but so long a run of zeros becomes a slow call of memset.
+        packet_due: jiffies << TICK_SHIFT,
+        syn_due: jiffies << TICK_SHIFT,
     };
     &mut set.sources[oldest]
 }

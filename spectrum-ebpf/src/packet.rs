@@ -7,6 +7,12 @@ pub trait Bytes {
     /// Bytes in the frame. More than can be read if the frame lies in several buffers.
     fn length(&self) -> u32;
 
+    /// `offset` itself. The parser passes every offset through here that it has computed from the
+    /// frame, so that an implementation can hide from the verifier what it is.
+    fn position(&self, offset: usize) -> usize {
+        offset
+    }
+
     /// The `N` bytes at `offset`, or `None` if they are not all there.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 }

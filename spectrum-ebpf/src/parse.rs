@@ -6,13 +6,12 @@
 mod ethernet;
 mod ipv4;
 mod ipv6;
+mod martian;
 mod transport;
 
 use spectrum_common::{address::Address, reason::Reason};
 
 use crate::packet::Bytes;
-
-pub use transport::{Ports, flag};
 
 /// IP protocol numbers (IANA) that the policy knows.
 pub mod protocol {
@@ -20,36 +19,55 @@ pub mod protocol {
     pub const UDP: u8 = 17;
 }
 
-/// What a frame turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// Neither IPv4 nor IPv6, under at most two VLAN tags.
-    Foreign,
-    /// IP by its link header, but the destination cannot be read.
-    Unaddressed,
-    /// A packet with a source and a destination.
-    Packet(Packet),
+/// Bits of [`Packet::tcp_flags`].
+pub mod flag {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
 }
 
-/// The facts that the policy needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The facts that the policy needs. What is not there or cannot be read is zero: the verifier in
+/// the kernel wants no field left open.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     pub source: Address,
     pub destination: Address,
+    /// Bytes of the whole frame.
+    pub length: u32,
     /// IP protocol number, after any IPv6 extension headers.
     pub protocol: u8,
     pub fragment: Fragment,
-    /// `None` if there are none (a later fragment, a protocol other than TCP and UDP) or they
-    /// cannot be read.
-    pub ports: Option<Ports>,
+    /// The ports and the flags of TCP have been read. `false` for later fragments, for protocols
+    /// other than TCP and UDP, and for headers that are cut short.
+    pub has_ports: bool,
+    pub tcp_flags: u8,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub kind: Kind,
     /// The first thing that is wrong: [`Reason::Malformed`], [`Reason::TcpFlags`] or
     /// [`Reason::Martian`].
     pub defect: Option<Reason>,
 }
 
+/// What a frame turned out to be.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Neither IPv4 nor IPv6, under at most two VLAN tags.
+    #[default]
+    Foreign,
+    /// IP by its link header, but the destination cannot be read.
+    Unaddressed,
+    /// A packet with a source and a destination.
+    Addressed,
+}
+
 /// Which part of its datagram a packet is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fragment {
+    #[default]
     Whole,
     /// The part with the transport header.
     First,
@@ -57,41 +75,46 @@ pub enum Fragment {
     Later,
 }
 
-/// What the network layer says of a packet, and where to go on.
-struct Network {
-    source: Address,
-    destination: Address,
-    protocol: u8,
-    fragment: Fragment,
-    /// Where the transport header begins.
-    payload: usize,
-    /// Where the IP packet ends, by its own length. The frame may go on with padding.
-    end: usize,
-    /// The headers contradict themselves, each other, or the frame; `payload` means nothing then.
-    broken: bool,
-    /// The source is none that a packet from outside can have.
-    martian: bool,
+impl Packet {
+    /// Is this the SYN of a client that opens a TCP connection?
+    #[inline(always)]
+    pub const fn opens_tcp(&self) -> bool {
+        self.protocol == protocol::TCP && self.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
+    }
 }
 
-/// Reads the headers of a frame.
+/// Where the payload of the IP header lies in the frame.
+struct Payload {
+    start: usize,
+    /// By the packet's own length; the frame may go on with padding.
+    end: usize,
+}
+
+/// Reads the headers of a frame into `packet`, which is [`Packet::default`] before.
 #[inline(always)]
-pub fn parse(frame: &(impl Bytes + ?Sized)) -> Frame {
-    let network = match ethernet::parse(frame) {
-        Some((ethernet::IPV4, offset)) => ipv4::parse(frame, offset),
-        Some((ethernet::IPV6, offset)) => ipv6::parse(frame, offset),
-        Some(_) | None => return Frame::Foreign,
+pub fn parse(frame: &(impl Bytes + ?Sized), packet: &mut Packet) {
+    packet.length = frame.length();
+    packet.defect = read_headers(frame, packet).err();
+}
+
+/// Fills in the packet as far as it can be read.
+///
+/// # Errors
+/// The defect.
+#[inline(always)]
+fn read_headers(frame: &(impl Bytes + ?Sized), packet: &mut Packet) -> Result<(), Reason> {
+    let Some((kind, offset)) = ethernet::parse(frame) else {
+        return Ok(());
     };
-    let Some(network) = network else {
-        return Frame::Unaddressed;
+    let payload = match kind {
+        ethernet::IPV4 => ipv4::parse(frame, offset, packet)?,
+        ethernet::IPV6 => ipv6::parse(frame, offset, packet)?,
+        _ => return Ok(()),
     };
-    let (ports, defect) = transport::parse(frame, &network);
-    let martian = network.martian || network.source == network.destination;
-    Frame::Packet(Packet {
-        source: network.source,
-        destination: network.destination,
-        protocol: network.protocol,
-        fragment: network.fragment,
-        ports,
-        defect: defect.or(martian.then_some(Reason::Martian)),
-    })
+    transport::parse(frame, &payload, packet)?;
+    let pretends = kind == ethernet::IPV6 && packet.source.is_ipv4();
+    if pretends || packet.source == packet.destination || martian::is_martian(&packet.source) {
+        return Err(Reason::Martian);
+    }
+    Ok(())
 }

@@ -13,41 +13,44 @@
 use core::borrow::Borrow as _;
 
 use spectrum_common::{
-    access::{GLOBAL_SCOPE, action},
+    access::GLOBAL_SCOPE,
     app::{App, HOST_SLOT, mode},
     edge::Edge,
     reason::Reason,
 };
 
 use crate::{
-    access,
-    limits::{Account, Charge},
-    parse::{Fragment, Frame, Packet, Ports, protocol},
+    access::Listed,
+    parse::{Fragment, Kind, Packet, protocol},
     tables::Tables,
     verdict::{Outcome, Verdict},
 };
 
-/// Decides about a frame of `length` bytes.
+/// Decides about a packet.
 #[inline(always)]
-pub fn decide(frame: &Frame, length: u32, tables: &impl Tables) -> Verdict {
+pub fn decide(packet: &Packet, tables: &impl Tables) -> Verdict {
     let mut case = Case {
         slot: HOST_SLOT,
-        monitored: None,
+        monitored: Verdict {
+            slot: HOST_SLOT,
+            outcome: Outcome::Passed,
+        },
     };
-    let judged = match frame {
-        Frame::Foreign => Ok(()),
-        Frame::Unaddressed => case.matched(tables.settings().malformed, Reason::Malformed),
-        Frame::Packet(packet) => judge_packet(&mut case, packet, length, tables),
+    let judged = match packet.kind {
+        Kind::Foreign => Ok(()),
+        Kind::Unaddressed => case.matched(tables.settings().malformed, Reason::Malformed),
+        Kind::Addressed => judge_packet(&mut case, packet, tables),
     };
     match judged {
         Err(Dropped(reason)) => Verdict {
             slot: case.slot,
             outcome: Outcome::Dropped(reason),
         },
-        Ok(()) => case.monitored.unwrap_or(Verdict {
+        Ok(()) if case.monitored.outcome == Outcome::Passed => Verdict {
             slot: case.slot,
             outcome: Outcome::Passed,
-        }),
+        },
+        Ok(()) => case.monitored,
     }
 }
 
@@ -55,8 +58,8 @@ pub fn decide(frame: &Frame, length: u32, tables: &impl Tables) -> Verdict {
 struct Case {
     /// Where the rules that come now are counted.
     slot: u32,
-    /// The first rule that would have dropped the packet.
-    monitored: Option<Verdict>,
+    /// The first rule that would have dropped the packet; [`Outcome::Passed`] if there is none.
+    monitored: Verdict,
 }
 
 /// A rule enforced: no further rule is asked.
@@ -66,27 +69,21 @@ impl Case {
     /// A rule in mode `mode` matches.
     #[inline(always)]
     fn matched(&mut self, mode: u32, reason: Reason) -> Result<(), Dropped> {
-        match mode {
-            mode::ENFORCE => return Err(Dropped(reason)),
-            mode::MONITOR if self.monitored.is_none() => {
-                self.monitored = Some(Verdict {
-                    slot: self.slot,
-                    outcome: Outcome::Monitored(reason),
-                });
-            }
-            _ => {}
+        if mode == mode::ENFORCE {
+            return Err(Dropped(reason));
+        }
+        if mode == mode::MONITOR && self.monitored.outcome == Outcome::Passed {
+            self.monitored = Verdict {
+                slot: self.slot,
+                outcome: Outcome::Monitored(reason),
+            };
         }
         Ok(())
     }
 }
 
 #[inline(always)]
-fn judge_packet(
-    case: &mut Case,
-    packet: &Packet,
-    length: u32,
-    tables: &impl Tables,
-) -> Result<(), Dropped> {
+fn judge_packet(case: &mut Case, packet: &Packet, tables: &impl Tables) -> Result<(), Dropped> {
     let Some(edge) = tables.edge(&packet.destination) else {
         return Ok(());
     };
@@ -102,21 +99,21 @@ fn judge_packet(
         return case.matched(fragments_mode(&edge, is_tcp), Reason::Fragment);
     }
     // Ports that cannot be read are a defect, judged above.
-    let Some(ports) = packet.ports else {
+    if !packet.has_ports {
         return Ok(());
-    };
+    }
     let directory = if is_tcp {
         edge.tcp_directory
     } else {
         edge.udp_directory
     };
-    let slot = tables.app_slot(directory, ports.destination);
+    let slot = tables.app_slot(directory, packet.destination_port);
     match tables.app(slot) {
         Some(app) if slot != HOST_SLOT => {
             case.slot = slot;
-            judge_app(case, packet, &ports, length, app.borrow(), tables)
+            judge_app(case, packet, app.borrow(), tables)
         }
-        Some(_) | None => judge_closed_port(case, packet, &ports, tables),
+        Some(_) | None => judge_closed_port(case, packet, tables),
     }
 }
 
@@ -135,11 +132,10 @@ fn fragments_mode(edge: &Edge, is_tcp: bool) -> u32 {
 fn judge_closed_port(
     case: &mut Case,
     packet: &Packet,
-    ports: &Ports,
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
     let rule = tables.settings().closed_ports;
-    let opens = packet.protocol == protocol::UDP || ports.is_initial_syn();
+    let opens = packet.protocol == protocol::UDP || packet.opens_tcp();
     if rule == mode::OFF || !opens || tables.has_socket(packet) {
         return Ok(());
     }
@@ -150,22 +146,20 @@ fn judge_closed_port(
 fn judge_app(
     case: &mut Case,
     packet: &Packet,
-    ports: &Ports,
-    length: u32,
     app: &App,
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
     judge_lists(case, packet, app, tables)?;
     if packet.protocol == protocol::UDP
         && app.reflectors != mode::OFF
-        && tables.is_reflector(app.reflector_set, ports.source)
+        && tables.is_reflector(app.reflector_set, packet.source_port)
     {
         case.matched(app.reflectors, Reason::Reflector)?;
     }
     if packet.fragment == Fragment::First {
         case.matched(app.fragments, Reason::Fragment)?;
     }
-    judge_rates(case, packet, ports, length, app, tables)
+    judge_rates(case, packet, app, tables)
 }
 
 /// The blocklist, then the allowlist. An entry of the global scope that allows exempts from global
@@ -180,19 +174,19 @@ fn judge_lists(
     if app.blocklist == mode::OFF && app.allowlist == mode::OFF {
         return Ok(());
     }
-    let may_be_listed = access::may_be_listed(tables, &packet.source);
+    let may_be_listed = tables.may_be_listed(&packet.source);
     let own = if may_be_listed && app.has_access_entries != 0 {
-        access::listed_action(tables, case.slot, &packet.source)
+        tables.look_up(case.slot, &packet.source)
     } else {
-        None
+        Listed::Nowhere
     };
     if may_be_listed && app.blocklist != mode::OFF {
-        let global = access::listed_action(tables, GLOBAL_SCOPE, &packet.source);
-        if global == Some(action::BLOCK) || own == Some(action::BLOCK) {
+        let global = tables.look_up(GLOBAL_SCOPE, &packet.source);
+        if global == Listed::Blocked || own == Listed::Blocked {
             case.matched(app.blocklist, Reason::Blocked)?;
         }
     }
-    if own != Some(action::ALLOW) {
+    if own != Listed::Allowed {
         case.matched(app.allowlist, Reason::NotAllowed)?;
     }
     Ok(())
@@ -203,20 +197,13 @@ fn judge_lists(
 fn judge_rates(
     case: &mut Case,
     packet: &Packet,
-    ports: &Ports,
-    length: u32,
     app: &App,
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
     if app.packet_rate.mode == mode::OFF && app.syn_rate.mode == mode::OFF {
         return Ok(());
     }
-    let account = Account::new(&packet.source, case.slot, tables.settings().hash_seed);
-    let charge = Charge {
-        length,
-        is_initial_syn: packet.protocol == protocol::TCP && ports.is_initial_syn(),
-    };
-    let admission = tables.admit(&account, &charge, app);
+    let admission = tables.admit(packet, case.slot, app);
     if admission.over_packet_rate {
         case.matched(app.packet_rate.mode, Reason::PacketRate)?;
     }

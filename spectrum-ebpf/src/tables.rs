@@ -3,24 +3,17 @@
 use core::borrow::Borrow;
 
 use spectrum_common::{
-    access::{AccessEntry, AccessKey},
     address::Address,
     app::{App, HOST_SLOT},
     edge::Edge,
     settings::Settings,
 };
 
-use crate::{
-    access::Family,
-    limits::{Account, Admission, Charge},
-    parse::Packet,
-};
+use crate::{access::Listed, limits::Admission, parse::Packet};
 
 /// The tables that the daemon fills and the program reads: BPF maps in the kernel, copies of their
 /// elements anywhere else.
 ///
-/// Most questions are about one element; what the elements mean is decided by the callers, so that
-/// it is decided once.
 pub trait Tables {
     fn settings(&self) -> &Settings;
 
@@ -33,18 +26,11 @@ pub trait Tables {
     /// `None` if no app can be at `slot`.
     fn app(&self, slot: u32) -> Option<impl Borrow<App>>;
 
-    /// Element `word` of a filter; 0 if there is none.
-    fn access_filter(&self, family: Family, word: u32) -> u64;
+    /// See [`may_be_listed`](crate::access::may_be_listed).
+    fn may_be_listed(&self, source: &Address) -> bool;
 
-    /// The entry for exactly this address.
-    fn access_host(&self, key: &AccessKey) -> Option<AccessEntry>;
-
-    /// The entry of the longest prefix that covers the address and has at most `bits` bits, those
-    /// of the scope included.
-    fn access_net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry>;
-
-    /// Seconds since boot, the clock of [`AccessEntry::expires_s`].
-    fn boot_seconds(&self) -> u32;
+    /// See [`look_up`](crate::access::look_up).
+    fn look_up(&self, scope: u32, source: &Address) -> Listed;
 
     /// Word `word` of a set of reflector ports; 0 if there is no such set.
     fn reflector_ports(&self, set: u32, word: u16) -> u64;
@@ -52,8 +38,8 @@ pub trait Tables {
     /// Does a local socket want this packet? Only asked of packets with ports.
     fn has_socket(&self, packet: &Packet) -> bool;
 
-    /// Charges a packet to its source, see [`limits::admit`](crate::limits::admit).
-    fn admit(&self, account: &Account, charge: &Charge, app: &App) -> Admission;
+    /// Charges a packet to its source at an app, see [`limits::admit`](crate::limits::admit).
+    fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission;
 
     /// The slot of the app on a port, [`HOST_SLOT`] if there is none.
     #[inline(always)]

@@ -1,12 +1,14 @@
 //! What is done with a packet.
 
-use spectrum_common::{app::mode, reason::Reason};
+use spectrum_common::{
+    app::{HOST_SLOT, mode},
+    reason::Reason,
+};
 
 /// The end of a packet: one cell of the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The app that the verdict is counted at, or
-    /// [`HOST_SLOT`](spectrum_common::app::HOST_SLOT).
+    /// The app that the verdict is counted at, or [`HOST_SLOT`].
     pub slot: u32,
     pub outcome: Outcome,
 }
@@ -20,10 +22,43 @@ pub enum Outcome {
     Dropped(Reason),
 }
 
+impl Verdict {
+    pub const PASSED: Self = Self {
+        slot: HOST_SLOT,
+        outcome: Outcome::Passed,
+    };
+
+    /// Itself as a number, for functions that can return nothing else.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u64 {
+        let (mode, reason) = match self.outcome {
+            Outcome::Passed => (mode::OFF, 0),
+            Outcome::Monitored(reason) => (mode::MONITOR, reason as u32),
+            Outcome::Dropped(reason) => (mode::ENFORCE, reason as u32),
+        };
+        (self.slot as u64) << 32 | (reason as u64) << 8 | mode as u64
+    }
+
+    /// The verdict of [`Verdict::to_bits`].
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the parts of a number")]
+    pub fn from_bits(bits: u64) -> Self {
+        let outcome = match (u32::from(bits as u8), Reason::try_from((bits as u32) >> 8)) {
+            (mode::MONITOR, Ok(reason)) => Outcome::Monitored(reason),
+            (mode::ENFORCE, Ok(reason)) => Outcome::Dropped(reason),
+            (_, _) => Outcome::Passed,
+        };
+        Self {
+            slot: (bits >> 32) as u32,
+            outcome,
+        }
+    }
+}
+
 impl Outcome {
     /// What a rule did: its reason, and its [`mode`]. `None` if no rule matched.
     #[inline(always)]
-    pub fn objection(self) -> Option<(Reason, u32)> {
+    pub const fn objection(self) -> Option<(Reason, u32)> {
         match self {
             Self::Passed => None,
             Self::Monitored(reason) => Some((reason, mode::MONITOR)),

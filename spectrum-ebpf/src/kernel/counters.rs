@@ -2,14 +2,17 @@
 
 use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use spectrum_common::{counters::AppCounters, maps::size};
-use spectrum_ebpf::verdict::{Outcome, Verdict};
+use spectrum_ebpf::{
+    parse::Packet,
+    verdict::{Outcome, Verdict},
+};
 
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<AppCounters, { size::APPS }> = PerCpuArray::new();
 
-/// Counts a frame of `length` bytes in the cell of its verdict.
+/// Counts a packet in the cell of its verdict.
 #[inline(always)]
-pub(crate) fn count(verdict: &Verdict, length: u32) {
+pub(crate) fn count(verdict: &Verdict, packet: &Packet) {
     let Some(counters) = COUNTERS.get_ptr_mut(verdict.slot) else {
         return;
     };
@@ -22,5 +25,5 @@ pub(crate) fn count(verdict: &Verdict, length: u32) {
         Outcome::Dropped(reason) => counters.dropped.get_mut(reason),
     };
     cell.packets += 1;
-    cell.bytes += u64::from(length);
+    cell.bytes += u64::from(packet.length);
 }

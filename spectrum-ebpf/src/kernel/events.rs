@@ -8,23 +8,24 @@ use aya_ebpf::{
 use spectrum_common::{
     event::{DropEvent, EventBudget},
     maps::size,
-    settings::Settings,
 };
-use spectrum_ebpf::{parse::Frame, sampling, verdict::Verdict};
+use spectrum_ebpf::{parse::Packet, sampling, verdict::Verdict};
+
+use super::settings;
 
 #[btf_map(name = "events")]
-static EVENTS: RingBuf<DropEvent, { size::EVENT_BYTES }> = RingBuf::new();
+static EVENTS: RingBuf<(), { size::EVENT_BYTES }> = RingBuf::new();
 
 #[btf_map(name = "event_budget")]
 static BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
 
 /// Sends an event about a packet that a rule objected to, as far as the budget goes.
 #[inline(always)]
-pub(crate) fn report(verdict: &Verdict, frame: &Frame, length: u32, settings: &Settings) {
+pub(crate) fn report(verdict: &Verdict, packet: &Packet) {
     let Some((reason, mode)) = verdict.outcome.objection() else {
         return;
     };
-    let Some(budget) = BUDGET.get_ptr_mut(0) else {
+    let (Some(settings), Some(budget)) = (settings::get(), BUDGET.get_ptr_mut(0)) else {
         return;
     };
     // SAFETY: the element is this CPU's own.
@@ -34,30 +35,24 @@ pub(crate) fn report(verdict: &Verdict, frame: &Frame, length: u32, settings: &S
     if !sampling::admit(budget, settings, jiffies) {
         return;
     }
-    let Some(mut record) = EVENTS.reserve(0) else {
+    let Some(mut record) = EVENTS.reserve_untyped::<DropEvent>(0) else {
         sampling::lost(budget);
         return;
     };
-    let mut event = DropEvent {
+    record.write(DropEvent {
         // SAFETY: the helper takes no arguments.
         time_ns: unsafe { bpf_ktime_get_boot_ns() },
         suppressed: budget.suppressed,
+        source: packet.source,
+        destination: packet.destination,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+        protocol: packet.protocol.into(),
         app: verdict.slot,
         reason: reason as u32,
         mode,
-        length,
-        ..DropEvent::default()
-    };
-    if let Frame::Packet(packet) = frame {
-        event.source = packet.source;
-        event.destination = packet.destination;
-        event.protocol = packet.protocol.into();
-        if let Some(ports) = &packet.ports {
-            event.source_port = ports.source;
-            event.destination_port = ports.destination;
-        }
-    }
-    record.write(event);
+        length: packet.length,
+    });
     record.submit(0);
     sampling::sent(budget);
 }

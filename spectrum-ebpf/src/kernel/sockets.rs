@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp},
     programs::XdpContext,
 };
-use spectrum_ebpf::parse::{Packet, Ports, protocol};
+use spectrum_ebpf::parse::{Packet, protocol};
 
 /// The network namespace of the interface.
 const NAMESPACE: u64 = BPF_F_CURRENT_NETNS as u64;
@@ -17,10 +17,7 @@ const NAMESPACE: u64 = BPF_F_CURRENT_NETNS as u64;
 /// Does a local socket match the packet?
 #[inline(always)]
 pub(crate) fn wants(ctx: &XdpContext, packet: &Packet) -> bool {
-    let Some(ports) = &packet.ports else {
-        return false;
-    };
-    let (mut tuple, size) = tuple(packet, ports);
+    let (mut tuple, size) = tuple(packet);
     let socket = if packet.protocol == protocol::TCP {
         // SAFETY: `ctx` is the context of the running program; the tuple lives on the stack, and
         // `size` says which of its two forms it has.
@@ -39,9 +36,9 @@ pub(crate) fn wants(ctx: &XdpContext, packet: &Packet) -> bool {
 
 /// The packet's addresses and ports as the helpers want them, and the size of that form.
 #[inline(always)]
-fn tuple(packet: &Packet, ports: &Ports) -> (bpf_sock_tuple, u32) {
-    let sport = ports.source.to_be();
-    let dport = ports.destination.to_be();
+fn tuple(packet: &Packet) -> (bpf_sock_tuple, u32) {
+    let sport = packet.source_port.to_be();
+    let dport = packet.destination_port.to_be();
     let [.., source] = packet.source.words_be;
     let [.., destination] = packet.destination.words_be;
     let (form, size) = if packet.source.is_ipv4() {

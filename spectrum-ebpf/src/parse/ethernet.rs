@@ -27,5 +27,5 @@ pub(super) fn parse(frame: &(impl Bytes + ?Sized)) -> Option<(u16, usize)> {
         offset += TAG_LENGTH;
         kind = u16::from_be_bytes(frame.read(offset)?);
     }
-    Some((kind, offset + size_of::<u16>()))
+    Some((kind, frame.position(offset + size_of::<u16>())))
 }

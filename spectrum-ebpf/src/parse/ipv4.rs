@@ -1,8 +1,8 @@
 //! IPv4 (RFC 791).
 
-use spectrum_common::address::Address;
+use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Network};
+use super::{Fragment, Kind, Packet, Payload};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: usize = 20;
@@ -11,43 +11,53 @@ const HEADER_LENGTH: usize = 20;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// `None` if there is no IPv4 header with a destination.
+/// Reads the header at `offset`.
+///
+/// # Errors
+/// The header is malformed.
 #[inline(always)]
-pub(super) fn parse(frame: &(impl Bytes + ?Sized), offset: usize) -> Option<Network> {
+pub(super) fn parse(
+    frame: &(impl Bytes + ?Sized),
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<Payload, Reason> {
+    packet.kind = Kind::Unaddressed;
+    let header: [u8; HEADER_LENGTH] = frame.read(offset).ok_or(Reason::Malformed)?;
+    #[rustfmt::skip]
     let [
-        version_length,
-        _service,
-        total_0,
-        total_1,
-        _,
-        _,
-        fragment_0,
-        fragment_1,
-        _ttl,
-        protocol,
-        _,
-        _,
-        source @ ..,
-    ] = frame.read::<16>(offset)?;
-    let destination = frame.read::<4>(offset + 16)?;
+        version_length, _service, total_0, total_1,
+        _, _, fragment_0, fragment_1,
+        _ttl, protocol, _, _,
+        source_0, source_1, source_2, source_3,
+        destination_0, destination_1, destination_2, destination_3,
+    ] = header;
     if version_length >> 4 != 4 {
-        return None;
+        return Err(Reason::Malformed);
     }
+    packet.kind = Kind::Addressed;
+    packet.source = address([source_0, source_1, source_2, source_3]);
+    packet.destination = address([destination_0, destination_1, destination_2, destination_3]);
+    packet.protocol = protocol;
+    packet.fragment = fragment(u16::from_be_bytes([fragment_0, fragment_1]));
+
     let header_length = usize::from(version_length & 0xf) * 4;
     let total_length = usize::from(u16::from_be_bytes([total_0, total_1]));
-    let source = u32::from_ne_bytes(source);
-    Some(Network {
-        source: Address::from_ipv4_be(source),
-        destination: Address::from_ipv4_be(u32::from_ne_bytes(destination)),
-        protocol,
-        fragment: fragment(u16::from_be_bytes([fragment_0, fragment_1])),
-        payload: offset + header_length,
-        end: offset + total_length,
-        broken: header_length < HEADER_LENGTH
-            || total_length < header_length
-            || offset + total_length > frame.length() as usize,
-        martian: is_martian(u32::from_be(source)),
+    let end = offset + total_length;
+    if header_length < HEADER_LENGTH
+        || header_length > total_length
+        || end > frame.length() as usize
+    {
+        return Err(Reason::Malformed);
+    }
+    Ok(Payload {
+        start: frame.position(offset + header_length),
+        end,
     })
+}
+
+#[inline(always)]
+fn address(bytes: [u8; 4]) -> Address {
+    Address::from_ipv4_be(u32::from_ne_bytes(bytes))
 }
 
 #[inline(always)]
@@ -57,11 +67,4 @@ fn fragment(field: u16) -> Fragment {
         (0, _) => Fragment::First,
         (_, _) => Fragment::Later,
     }
-}
-
-/// "This network", loopback, multicast, reserved and broadcast (RFC 6890 §2.2.2).
-#[inline(always)]
-fn is_martian(source: u32) -> bool {
-    let [first, ..] = source.to_be_bytes();
-    first == 0 || first == 127 || first >= 224
 }

@@ -1,8 +1,8 @@
 //! IPv6 and its extension headers (RFC 8200).
 
-use spectrum_common::address::Address;
+use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Network};
+use super::{Fragment, Kind, Packet, Payload};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: usize = 40;
@@ -21,30 +21,36 @@ const DESTINATION_OPTIONS: u8 = 60;
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 const MORE_FRAGMENTS: u16 = 0x0001;
 
-/// `None` if there is no IPv6 header with a destination.
+/// Reads the header at `offset` and its extension headers.
+///
+/// # Errors
+/// A header is malformed, or there are too many.
 #[inline(always)]
-pub(super) fn parse(frame: &(impl Bytes + ?Sized), offset: usize) -> Option<Network> {
-    let [version, _, _, _, payload_0, payload_1, next_header, _hops] = frame.read(offset)?;
-    let source = read_address(frame, offset + 8)?;
-    let destination = read_address(frame, offset + 24)?;
+pub(super) fn parse(
+    frame: &(impl Bytes + ?Sized),
+    offset: usize,
+    packet: &mut Packet,
+) -> Result<Payload, Reason> {
+    packet.kind = Kind::Unaddressed;
+    let [version, _, _, _, length_0, length_1, next_header, _hops] =
+        frame.read(offset).ok_or(Reason::Malformed)?;
+    let source = read_address(frame, offset + 8).ok_or(Reason::Malformed)?;
+    let destination = read_address(frame, offset + 24).ok_or(Reason::Malformed)?;
     if version >> 4 != 6 {
-        return None;
+        return Err(Reason::Malformed);
     }
-    let payload = offset + HEADER_LENGTH;
-    let end = payload + usize::from(u16::from_be_bytes([payload_0, payload_1]));
-    let mut network = Network {
-        source,
-        destination,
-        protocol: next_header,
-        fragment: Fragment::Whole,
-        payload,
-        end,
-        broken: false,
-        martian: is_martian(&source),
-    };
-    network.broken =
-        end > frame.length() as usize || skip_extensions(frame, &mut network).is_none();
-    Some(network)
+    packet.kind = Kind::Addressed;
+    packet.source = source;
+    packet.destination = destination;
+    packet.protocol = next_header;
+
+    let start = offset + HEADER_LENGTH;
+    let end = start + usize::from(u16::from_be_bytes([length_0, length_1]));
+    if end > frame.length() as usize {
+        return Err(Reason::Malformed);
+    }
+    let start = skip_extensions(frame, start, end, packet)?;
+    Ok(Payload { start, end })
 }
 
 #[inline(always)]
@@ -56,38 +62,53 @@ fn read_address(frame: &(impl Bytes + ?Sized), offset: usize) -> Option<Address>
     Some(Address::from_ipv6_be(words_be))
 }
 
-/// Goes on to the transport header, or to the fragment header that says there is none.
-/// `None` if the headers end before it, or are too many.
+/// Where the transport header begins, or what follows a fragment header that says there is none.
+///
+/// # Errors
+/// The headers go on beyond the end, or are too many.
 #[inline(always)]
-fn skip_extensions(frame: &(impl Bytes + ?Sized), network: &mut Network) -> Option<()> {
+fn skip_extensions(
+    frame: &(impl Bytes + ?Sized),
+    start: usize,
+    end: usize,
+    packet: &mut Packet,
+) -> Result<usize, Reason> {
+    let mut offset = start;
     for _ in 0..MAX_EXTENSIONS {
-        if !is_extension(network.protocol) {
-            return Some(());
+        if !is_extension(packet.protocol) || packet.fragment == Fragment::Later {
+            return Ok(offset);
         }
-        let [next_header, length, field_0, field_1] = frame.read(network.payload)?;
-        let units = usize::from(length);
-        network.payload += match network.protocol {
+        let [next_header, length, field_0, field_1] =
+            frame.read(offset).ok_or(Reason::Malformed)?;
+        let length = usize::from(length);
+        offset += match packet.protocol {
             FRAGMENT => 8,
-            AUTHENTICATION => (units + 2) * 4,
-            _ => (units + 1) * 8,
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
         };
-        if network.payload > network.end {
-            return None;
+        offset = frame.position(offset);
+        if offset > end {
+            return Err(Reason::Malformed);
         }
-        let is_fragment = network.protocol == FRAGMENT;
-        network.protocol = next_header;
-        if is_fragment {
-            let field = u16::from_be_bytes([field_0, field_1]);
-            if field & FRAGMENT_OFFSET != 0 {
-                network.fragment = Fragment::Later;
-                return Some(());
-            }
-            if field & MORE_FRAGMENTS != 0 {
-                network.fragment = Fragment::First;
-            }
+        if packet.protocol == FRAGMENT {
+            packet.fragment = fragment(u16::from_be_bytes([field_0, field_1]));
         }
+        packet.protocol = next_header;
     }
-    (!is_extension(network.protocol)).then_some(())
+    if is_extension(packet.protocol) && packet.fragment != Fragment::Later {
+        return Err(Reason::Malformed);
+    }
+    Ok(offset)
+}
+
+/// A datagram in one piece may still have a fragment header (RFC 6946).
+#[inline(always)]
+fn fragment(field: u16) -> Fragment {
+    match (field & FRAGMENT_OFFSET, field & MORE_FRAGMENTS) {
+        (0, 0) => Fragment::Whole,
+        (0, _) => Fragment::First,
+        (_, _) => Fragment::Later,
+    }
 }
 
 #[inline(always)]
@@ -96,14 +117,4 @@ fn is_extension(protocol: u8) -> bool {
         protocol,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
     )
-}
-
-/// Unspecified, loopback, multicast, and IPv4-mapped (RFC 6890 §2.2.3), which on the wire is an
-/// attempt to look like another protocol's address.
-#[inline(always)]
-fn is_martian(source: &Address) -> bool {
-    let [first, ..] = source.words_be;
-    let is_multicast = u32::from_be(first) >> 24 == 0xff;
-    let is_low = source.high_bits() == 0 && source.words_be[2] == 0 && source.low_bits() <= 1;
-    is_multicast || is_low || source.is_ipv4()
 }

@@ -2,90 +2,71 @@
 
 use spectrum_common::reason::Reason;
 
-use super::{Fragment, Network, protocol};
+use super::{Fragment, Packet, Payload, flag, protocol};
 use crate::packet::Bytes;
 
 const TCP_HEADER_LENGTH: usize = 20;
 const UDP_HEADER_LENGTH: usize = 8;
 
-/// Bits of [`Ports::tcp_flags`].
-pub mod flag {
-    pub const FIN: u8 = 0x01;
-    pub const SYN: u8 = 0x02;
-    pub const RST: u8 = 0x04;
-    pub const ACK: u8 = 0x10;
-}
-
-/// The part of a TCP or UDP header that the policy needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    pub source: u16,
-    pub destination: u16,
-    /// Zero for UDP.
-    pub tcp_flags: u8,
-}
-
-impl Ports {
-    /// Is this the SYN of a client that opens a connection?
-    #[inline(always)]
-    pub fn is_initial_syn(&self) -> bool {
-        self.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
-    }
-}
-
-/// The ports, and what is wrong with the packet up to here.
+/// Reads the header of the transport, if there is one.
+///
+/// # Errors
+/// The header is malformed, or its flags are impossible.
 #[inline(always)]
 pub(super) fn parse(
     frame: &(impl Bytes + ?Sized),
-    network: &Network,
-) -> (Option<Ports>, Option<Reason>) {
-    if network.broken {
-        return (None, Some(Reason::Malformed));
-    }
-    if network.fragment == Fragment::Later {
-        return (None, None);
-    }
-    let parsed = match network.protocol {
-        protocol::TCP => parse_tcp(frame, network),
-        protocol::UDP => parse_udp(frame, network),
-        _ => return (None, None),
-    };
-    match parsed {
-        Some((ports, defect)) => (Some(ports), defect),
-        None => (None, Some(Reason::Malformed)),
+    payload: &Payload,
+    packet: &mut Packet,
+) -> Result<(), Reason> {
+    match packet.protocol {
+        _ if packet.fragment == Fragment::Later => Ok(()),
+        protocol::TCP => parse_tcp(frame, payload, packet),
+        protocol::UDP => parse_udp(frame, payload, packet),
+        _ => Ok(()),
     }
 }
 
-/// `None` if the packet ends within the header.
 #[inline(always)]
-fn parse_tcp(frame: &(impl Bytes + ?Sized), network: &Network) -> Option<(Ports, Option<Reason>)> {
-    if network.payload + TCP_HEADER_LENGTH > network.end {
-        return None;
+fn parse_tcp(
+    frame: &(impl Bytes + ?Sized),
+    payload: &Payload,
+    packet: &mut Packet,
+) -> Result<(), Reason> {
+    if payload.start + TCP_HEADER_LENGTH > payload.end {
+        return Err(Reason::Malformed);
     }
-    let [source_0, source_1, destination_0, destination_1] = frame.read(network.payload)?;
-    let [offset, tcp_flags] = frame.read(network.payload + 12)?;
-    let ports = Ports {
-        source: u16::from_be_bytes([source_0, source_1]),
-        destination: u16::from_be_bytes([destination_0, destination_1]),
+    let [
+        source_0,
+        source_1,
+        destination_0,
+        destination_1,
+        ..,
+        offset,
         tcp_flags,
-    };
+    ] = frame.read::<14>(payload.start).ok_or(Reason::Malformed)?;
+    packet.has_ports = true;
+    packet.tcp_flags = tcp_flags;
+    packet.source_port = u16::from_be_bytes([source_0, source_1]);
+    packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
+
     let header_length = usize::from(offset >> 4) * 4;
-    let defect =
-        if header_length < TCP_HEADER_LENGTH || network.payload + header_length > network.end {
-            Some(Reason::Malformed)
-        } else if is_impossible(tcp_flags) {
-            Some(Reason::TcpFlags)
-        } else {
-            None
-        };
-    Some((ports, defect))
+    if header_length < TCP_HEADER_LENGTH || payload.start + header_length > payload.end {
+        return Err(Reason::Malformed);
+    }
+    if is_impossible(tcp_flags) {
+        return Err(Reason::TcpFlags);
+    }
+    Ok(())
 }
 
-/// `None` if the packet ends within the header.
 #[inline(always)]
-fn parse_udp(frame: &(impl Bytes + ?Sized), network: &Network) -> Option<(Ports, Option<Reason>)> {
-    if network.payload + UDP_HEADER_LENGTH > network.end {
-        return None;
+fn parse_udp(
+    frame: &(impl Bytes + ?Sized),
+    payload: &Payload,
+    packet: &mut Packet,
+) -> Result<(), Reason> {
+    if payload.start + UDP_HEADER_LENGTH > payload.end {
+        return Err(Reason::Malformed);
     }
     let [
         source_0,
@@ -94,17 +75,18 @@ fn parse_udp(frame: &(impl Bytes + ?Sized), network: &Network) -> Option<(Ports,
         destination_1,
         length_0,
         length_1,
-    ] = frame.read(network.payload)?;
-    let ports = Ports {
-        source: u16::from_be_bytes([source_0, source_1]),
-        destination: u16::from_be_bytes([destination_0, destination_1]),
-        tcp_flags: 0,
-    };
+    ] = frame.read(payload.start).ok_or(Reason::Malformed)?;
+    packet.has_ports = true;
+    packet.source_port = u16::from_be_bytes([source_0, source_1]);
+    packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
+
     let length = usize::from(u16::from_be_bytes([length_0, length_1]));
     // The length counts the whole datagram, of which a first fragment is only the beginning.
-    let is_cut = network.fragment == Fragment::Whole && network.payload + length > network.end;
-    let defect = (length < UDP_HEADER_LENGTH || is_cut).then_some(Reason::Malformed);
-    Some((ports, defect))
+    let is_cut = packet.fragment == Fragment::Whole && payload.start + length > payload.end;
+    if length < UDP_HEADER_LENGTH || is_cut {
+        return Err(Reason::Malformed);
+    }
+    Ok(())
 }
 
 /// Every segment carries SYN, ACK or RST; a SYN neither ends nor resets; a FIN acknowledges.
