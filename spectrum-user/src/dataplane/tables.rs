@@ -13,9 +13,9 @@ use spectrum_common::{
     settings::Settings,
 };
 use spectrum_ebpf::{
-    access::Family,
-    limits::{Account, Admission, Charge},
-    parse::{Fragment, Frame, Packet, Ports, flag, protocol},
+    access::{self, Family, Listed, Lists},
+    limits::Admission,
+    parse::{Kind, Packet, flag, protocol},
     policy,
     tables::Tables,
     verdict::Verdict,
@@ -56,7 +56,7 @@ impl Maps {
             let same_family = destination.is_ipv4() == source.is_ipv4();
             if same_family && tables.app_slot(directory, port) == slot {
                 let packet = first_packet(source, destination, protocol, port);
-                let verdict = policy::decide(&Frame::Packet(packet), 0, &tables);
+                let verdict = policy::decide(&packet, &tables);
                 return Ok(Some(verdict));
             }
         }
@@ -66,20 +66,19 @@ impl Maps {
 
 fn first_packet(source: Address, destination: Address, protocol: u8, port: u16) -> Packet {
     Packet {
+        kind: Kind::Addressed,
         source,
         destination,
         protocol,
-        fragment: Fragment::Whole,
-        ports: Some(Ports {
-            source: CLIENT_PORT,
-            destination: port,
-            tcp_flags: if protocol == protocol::TCP {
-                flag::SYN
-            } else {
-                0
-            },
-        }),
-        defect: None,
+        has_ports: true,
+        tcp_flags: if protocol == protocol::TCP {
+            flag::SYN
+        } else {
+            0
+        },
+        source_port: CLIENT_PORT,
+        destination_port: port,
+        ..Packet::default()
     }
 }
 
@@ -108,23 +107,12 @@ impl Tables for View<'_> {
         self.maps.apps.get(&slot, 0).ok()
     }
 
-    fn access_filter(&self, family: Family, word: u32) -> u64 {
-        match family {
-            Family::Ipv4 => self.maps.filter_v4.word(word),
-            Family::Ipv6 => self.maps.filter_v6.word(word),
-        }
+    fn may_be_listed(&self, source: &Address) -> bool {
+        access::may_be_listed(self, &self.settings, source)
     }
 
-    fn access_host(&self, key: &AccessKey) -> Option<AccessEntry> {
-        self.maps.access_hosts.get(key, 0).ok()
-    }
-
-    fn access_net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
-        self.maps.access_nets.get(&Key::new(bits, *key), 0).ok()
-    }
-
-    fn boot_seconds(&self) -> u32 {
-        clock::since_boot_s()
+    fn look_up(&self, scope: u32, source: &Address) -> Listed {
+        access::look_up(self, scope, source)
     }
 
     fn reflector_ports(&self, set: u32, word: u16) -> u64 {
@@ -139,7 +127,28 @@ impl Tables for View<'_> {
     }
 
     /// Judging would charge the source for a packet that it did not send.
-    fn admit(&self, _account: &Account, _charge: &Charge, _app: &App) -> Admission {
+    fn admit(&self, _packet: &Packet, _slot: u32, _app: &App) -> Admission {
         Admission::default()
+    }
+}
+
+impl Lists for View<'_> {
+    fn filter(&self, family: Family, word: u32) -> u64 {
+        match family {
+            Family::Ipv4 => self.maps.filter_v4.word(word),
+            Family::Ipv6 => self.maps.filter_v6.word(word),
+        }
+    }
+
+    fn host(&self, key: &AccessKey) -> Option<AccessEntry> {
+        self.maps.access_hosts.get(key, 0).ok()
+    }
+
+    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
+        self.maps.access_nets.get(&Key::new(bits, *key), 0).ok()
+    }
+
+    fn boot_seconds(&self) -> u32 {
+        clock::since_boot_s()
     }
 }
