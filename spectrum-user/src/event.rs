@@ -35,7 +35,6 @@ pub struct Sink {
 #[derive(Debug)]
 pub struct Receiver {
     queue: mpsc::Receiver<Message>,
-    lost: Arc<AtomicU64>,
 }
 
 /// What waits in the queue.
@@ -57,8 +56,7 @@ fn bounded(capacity: usize) -> (Sink, Receiver) {
         lost: Arc::default(),
         host: host_name(),
     };
-    let lost = Arc::clone(&sink.lost);
-    (sink, Receiver { queue, lost })
+    (sink, Receiver { queue })
 }
 
 impl Sink {

@@ -1,6 +1,6 @@
 //! A bound socket of one worker: an edge address, and the app whose clients come through it.
 
-use std::{cell::RefCell, future::Future, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use socket2::Socket;
 use tokio::{
@@ -13,7 +13,7 @@ use super::{
     account::{Account, refuse},
     plan::Bind,
     service::Share,
-    tasks::Until,
+    tasks::stop,
     tcp,
     udp::Edge,
 };
@@ -23,14 +23,8 @@ use crate::config::Transport;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) enum Listener {
-    Tcp {
-        owner: Owner,
-        task: JoinHandle<()>,
-    },
-    Udp {
-        edge: Rc<Edge>,
-        task: JoinHandle<()>,
-    },
+    Tcp { owner: Owner, task: JoinHandle<()> },
+    Udp(Rc<Edge>),
 }
 
 /// The app that gets the next connection.
@@ -47,11 +41,7 @@ impl Listener {
                 let task = spawn_local(accept_all(listener, bind.address, Rc::clone(&owner)));
                 Ok(Self::Tcp { owner, task })
             }
-            Transport::Udp => {
-                let edge = Edge::open(bind.address, socket, share)?;
-                let task = spawn_local(Rc::clone(&edge).receive_all());
-                Ok(Self::Udp { edge, task })
-            }
+            Transport::Udp => Ok(Self::Udp(Edge::open(bind.address, socket, share)?)),
         }
     }
 
@@ -59,36 +49,24 @@ impl Listener {
     pub(super) fn hand_over(&self, share: Rc<Share>) {
         match self {
             Self::Tcp { owner, .. } => *owner.borrow_mut() = share,
-            Self::Udp { edge, .. } => edge.hand_over(share),
+            // It is not closed, or the worker had dropped it.
+            Self::Udp(edge) => drop(edge.hand_over(share)),
         }
     }
 
-    /// Lets no new client in. A UDP socket has to stay open for the sessions behind it: what is
-    /// returned waits for them and closes it.
-    pub(super) async fn close(self, until: Until) -> Option<impl Future<Output = ()> + 'static> {
+    /// Lets no new client in. A UDP socket has to stay open for the sessions behind it: it is
+    /// returned, to be [drained](Edge::drain).
+    pub(super) async fn close(self) -> Option<Rc<Edge>> {
         match self {
             Self::Tcp { task, .. } => {
                 stop(task).await;
                 None
             }
-            Self::Udp { edge, task } => {
-                edge.refuse_newcomers();
-                Some(async move {
-                    edge.drain(until).await;
-                    stop(task).await;
-                })
+            Self::Udp(edge) => {
+                edge.close();
+                Some(edge)
             }
         }
-    }
-}
-
-/// When it returns, all that the task owned is dropped.
-async fn stop(task: JoinHandle<()>) {
-    task.abort();
-    if let Err(error) = task.await
-        && error.is_panic()
-    {
-        log::error!("a listener's task panicked, please report this: {error}");
     }
 }
 

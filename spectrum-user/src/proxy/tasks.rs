@@ -1,11 +1,11 @@
-//! The tasks of connections and sessions: none is detached, each is joined.
+//! Tasks: none is detached, each is joined.
 
 use std::{cell::RefCell, future::Future, ops::AddAssign, pin::pin};
 
 use serde::Serialize;
 use tokio::{
     sync::watch,
-    task::{AbortHandle, JoinError, JoinSet},
+    task::{AbortHandle, JoinError, JoinHandle, JoinSet},
     time::{Instant, sleep_until},
 };
 
@@ -101,11 +101,17 @@ impl AddAssign for Drained {
     }
 }
 
-/// A panic ends one connection, never the worker; but it is a bug, and must not go unseen.
+/// Aborts a listener's task. When it returns, all that the task owned is dropped.
+pub(super) async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    report_panic(task.await);
+}
+
+/// A panic ends one task, never the worker; but it is a bug, and must not go unseen.
 fn report_panic(end: Result<(), JoinError>) {
     if let Err(error) = end
         && error.is_panic()
     {
-        log::error!("a connection's task panicked, please report this: {error}");
+        log::error!("a task of the proxy panicked, please report this: {error}");
     }
 }

@@ -212,3 +212,6 @@ fn status(end: &End) -> Status {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

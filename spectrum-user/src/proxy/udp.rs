@@ -18,7 +18,13 @@ use std::{
 
 use quinn_udp::{Transmit, UdpSocketState};
 use socket2::Socket;
-use tokio::{io::Interest, net::UdpSocket, sync::Notify, task::coop::consume_budget, time::sleep};
+use tokio::{
+    io::Interest,
+    net::UdpSocket,
+    sync::Notify,
+    task::{JoinHandle, coop::consume_budget, spawn_local},
+    time::sleep,
+};
 
 use super::{
     account::{Account, refuse},
@@ -26,7 +32,7 @@ use super::{
     limits::Full,
     service::Share,
     socket,
-    tasks::Until,
+    tasks::{Until, stop},
 };
 use crate::event::Status;
 use datagrams::Datagrams;
@@ -48,8 +54,10 @@ pub(super) struct Edge {
     /// Whose the next session is; `None` once the socket closes.
     owner: RefCell<Option<Rc<Share>>>,
     sessions: RefCell<HashMap<Key, Rc<Session>>>,
-    /// The last session has gone.
-    empty: Notify,
+    /// The last session has gone, or the socket has an owner again.
+    changed: Notify,
+    /// Receives; `None` once the socket is being dropped.
+    task: RefCell<Option<JoinHandle<()>>>,
     reported: Cell<Moment>,
 }
 
@@ -71,46 +79,64 @@ impl Edge {
     ) -> io::Result<Rc<Self>> {
         let state = UdpSocketState::new((&socket).into())?;
         socket::allow_fragments(&socket, address.ip())?;
-        Ok(Rc::new(Self {
+        let edge = Rc::new(Self {
             address,
             socket: UdpSocket::from_std(socket.into())?,
             state,
             owner: RefCell::new(Some(share)),
             sessions: RefCell::default(),
-            empty: Notify::new(),
+            changed: Notify::new(),
+            task: RefCell::new(None),
             reported: Cell::default(),
-        }))
+        });
+        let task = spawn_local(Rc::clone(&edge).receive_all());
+        *edge.task.borrow_mut() = Some(task);
+        Ok(edge)
     }
 
-    /// Sessions that begin from now on belong to `share`. Those of the app before go on until its
-    /// drain ends, if it is gone.
-    pub(super) fn hand_over(&self, share: Rc<Share>) {
-        *self.owner.borrow_mut() = Some(share);
+    /// Sessions that begin from now on belong to `share`, also if the socket was closing. Those of
+    /// the app before go on until its drain ends, if it is gone. False if the socket has closed.
+    pub(super) fn hand_over(&self, share: Rc<Share>) -> bool {
+        let open = self.task.borrow().is_some();
+        if open {
+            *self.owner.borrow_mut() = Some(share);
+            self.changed.notify_one();
+        }
+        open
     }
 
-    pub(super) fn refuse_newcomers(&self) {
+    /// Lets no new client in.
+    pub(super) fn close(&self) {
         *self.owner.borrow_mut() = None;
     }
 
-    /// Returns when there are no more sessions, and ends those that are left when `until` is
-    /// reached.
+    /// After [`close`](Self::close): drops the socket when there are no more sessions, and ends
+    /// those that are left when `until` is reached. Returns early if it is handed over.
     pub(super) async fn drain(&self, until: Until) {
-        let emptied = async {
-            while !self.sessions.borrow().is_empty() {
-                self.empty.notified().await;
+        let is_closing = || self.owner.borrow().is_none();
+        let over = async {
+            while is_closing() && !self.sessions.borrow().is_empty() {
+                self.changed.notified().await;
             }
         };
         tokio::select! {
-            () = emptied => {}
-            () = until.reached() => {
-                let left: Vec<_> = self.sessions.borrow().values().map(Rc::clone).collect();
-                left.iter().for_each(|session| session.end(Status::INTERNAL));
-            }
+            () = over => {}
+            () = until.reached() => {}
+        }
+        if !is_closing() {
+            return;
+        }
+        let task = self.task.take();
+        let left: Vec<_> = self.sessions.borrow().values().map(Rc::clone).collect();
+        left.iter()
+            .for_each(|session| session.end(Status::INTERNAL));
+        if let Some(task) = task {
+            stop(task).await;
         }
     }
 
     /// Takes datagrams of clients to their sessions, for ever.
-    pub(super) async fn receive_all(self: Rc<Self>) {
+    async fn receive_all(self: Rc<Self>) {
         loop {
             let received = match self.socket.readable().await {
                 Ok(()) => self.receive(),
@@ -210,14 +236,14 @@ impl Edge {
     }
 
     async fn writable(&self) -> io::Result<()> {
-        self.socket.writable().await
+        datagrams::writable(&self.socket).await
     }
 
     fn forget(&self, key: &Key) {
         let mut sessions = self.sessions.borrow_mut();
         sessions.remove(key);
         if sessions.is_empty() {
-            self.empty.notify_one();
+            self.changed.notify_one();
         }
     }
 }

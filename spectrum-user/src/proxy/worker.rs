@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io, mem,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -25,6 +25,7 @@ use super::{
     plan::Bind,
     service::{Service, Share},
     tasks::Until,
+    udp::Edge,
 };
 use crate::config::AppId;
 
@@ -129,6 +130,7 @@ fn run(runtime: &Runtime, number: usize, commands: mpsc::Receiver<Command>) {
         number,
         shares: HashMap::new(),
         listeners: HashMap::new(),
+        closing: HashMap::new(),
         drains: JoinSet::new(),
         stop: watch::Sender::new(None),
     };
@@ -140,6 +142,8 @@ struct Serving {
     number: usize,
     shares: HashMap<AppId, Rc<Share>>,
     listeners: HashMap<Bind, Listener>,
+    /// UDP sockets that stay open for their sessions only.
+    closing: HashMap<Bind, Weak<Edge>>,
     /// The last moments of apps and UDP sockets that were removed.
     drains: JoinSet<Drained>,
     /// When everything has to be over; `None` while the worker runs.
@@ -163,12 +167,14 @@ impl Serving {
                     }
                     None => return,
                 },
-                _ = reap.tick() => {
-                    self.shares.values().for_each(|share| share.tasks.reap());
-                    while self.drains.try_join_next().is_some() {}
-                }
+                _ = reap.tick() => self.reap(),
             }
         }
+    }
+
+    fn reap(&mut self) {
+        self.shares.values().for_each(|share| share.tasks.reap());
+        while self.drains.try_join_next().is_some() {}
     }
 
     async fn update(&mut self, update: Update) -> io::Result<()> {
@@ -181,15 +187,13 @@ impl Serving {
         let deadline = Instant::now() + update.drain;
         for bind in update.close {
             if let Some(listener) = self.listeners.remove(&bind) {
-                self.close(listener, deadline).await;
+                self.close(bind, listener, deadline).await;
             }
         }
         let mut opened = Ok(());
         for open in update.open {
-            let share = self.share(open.app, open.service);
-            match Listener::open(&open.bind, open.socket, share) {
-                Ok(listener) => drop(self.listeners.insert(open.bind, listener)),
-                Err(error) => opened = Err(error),
+            if let Err(error) = self.open(open) {
+                opened = Err(error);
             }
         }
         for app in update.remove {
@@ -201,10 +205,11 @@ impl Serving {
     }
 
     async fn shutdown(mut self, deadline: Duration) -> Drained {
+        self.reap();
         let deadline = Instant::now() + deadline;
         self.stop.send_replace(Some(deadline));
-        for (_, listener) in mem::take(&mut self.listeners) {
-            self.close(listener, deadline).await;
+        for (bind, listener) in mem::take(&mut self.listeners) {
+            self.close(bind, listener, deadline).await;
         }
         for (_, share) in mem::take(&mut self.shares) {
             self.drain(share, deadline);
@@ -216,11 +221,26 @@ impl Serving {
         drained
     }
 
+    fn open(&mut self, open: Open) -> io::Result<()> {
+        let share = self.share(open.app, open.service);
+        // A UDP socket that is still draining goes on, rather than share the clients with another.
+        let closing = self.closing.remove(&open.bind);
+        let listener = match closing.and_then(|edge| edge.upgrade()) {
+            Some(edge) if edge.hand_over(Rc::clone(&share)) => Listener::Udp(edge),
+            _ => Listener::open(&open.bind, open.socket, share)?,
+        };
+        self.listeners.insert(open.bind, listener);
+        Ok(())
+    }
+
     /// When it returns, no client can come in any more.
-    async fn close(&mut self, listener: Listener, deadline: Instant) {
-        if let Some(rest) = listener.close(self.until(deadline)).await {
+    async fn close(&mut self, bind: Bind, listener: Listener, deadline: Instant) {
+        if let Some(edge) = listener.close().await {
+            self.closing.retain(|_, edge| edge.strong_count() > 0);
+            self.closing.insert(bind, Rc::downgrade(&edge));
+            let until = self.until(deadline);
             self.drains.spawn_local(async move {
-                rest.await;
+                edge.drain(until).await;
                 // Its sessions are counted with their app.
                 Drained::default()
             });

@@ -1,13 +1,6 @@
 //! The compiled program with maps of its own, filled from a [`Policy`] without the daemon's help.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    path::Path,
-    sync::OnceLock,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, sync::OnceLock, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -62,7 +55,9 @@ impl Filter {
         let slots = u32::try_from(policy.apps.len())? + 1;
         fill(&mut ebpf, policy).context("fill the maps")?;
         for name in [maps::PROGRAM, "bare_drop"] {
-            program(&mut ebpf, name)?.load().with_context(|| format!("load {name}"))?;
+            program(&mut ebpf, name)?
+                .load()
+                .with_context(|| format!("load {name}"))?;
         }
         Ok(Self { ebpf, slots })
     }
@@ -88,7 +83,11 @@ impl Filter {
 
     pub fn info(&mut self) -> Result<(Option<u32>, u32, u32)> {
         let i = program(&mut self.ebpf, "spectrum")?.info()?;
-        Ok((i.verified_instruction_count(), i.size_translated().unwrap_or(0), i.size_jitted()))
+        Ok((
+            i.verified_instruction_count(),
+            i.size_translated().unwrap_or(0),
+            i.size_jitted(),
+        ))
     }
 
     /// The cells that are not zero.
@@ -242,11 +241,7 @@ fn fill_edges(ebpf: &mut Ebpf, policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-fn add_directory(
-    pages: &mut Vec<PortPage>,
-    policy: &Policy,
-    transport: Transport,
-) -> Result<u32> {
+fn add_directory(pages: &mut Vec<PortPage>, policy: &Policy, transport: Transport) -> Result<u32> {
     let mut by_high_byte: BTreeMap<usize, PortPage> = BTreeMap::new();
     for (index, app) in policy.apps.iter().enumerate() {
         for port in app.ports.clone().filter(|_| app.transport == transport) {
@@ -265,7 +260,9 @@ fn add_directory(
 
 fn most_lenient_fragments(policy: &Policy, transport: Transport) -> u32 {
     let apps = policy.apps.iter().filter(|app| app.transport == transport);
-    apps.map(|app: &App| number(app.fragments)).min().unwrap_or(mode::OFF)
+    apps.map(|app: &App| number(app.fragments))
+        .min()
+        .unwrap_or(mode::OFF)
 }
 
 fn fill_entry(ebpf: &mut Ebpf, entry: &Entry) -> Result<()> {
@@ -303,9 +300,10 @@ fn fill_entry(ebpf: &mut Ebpf, entry: &Entry) -> Result<()> {
 
 fn set_filter_bits(ebpf: &mut Ebpf, prefix: IpNet) -> Result<()> {
     let networks: Vec<IpAddr> = match prefix {
-        IpNet::V4(net) if net.prefix_len() < 24 => {
-            net.subnets(24)?.map(|subnet| subnet.network().into()).collect()
-        }
+        IpNet::V4(net) if net.prefix_len() < 24 => net
+            .subnets(24)?
+            .map(|subnet| subnet.network().into())
+            .collect(),
         // The program is told to look every IPv6 source up.
         IpNet::V6(net) if net.prefix_len() < 48 => Vec::new(),
         _ => vec![prefix.network()],

@@ -179,6 +179,9 @@ impl Direction {
         copy::with_buffer(|buffer| {
             let read = poll_io(from, Interest::READABLE, cx, || copy::read(from, buffer));
             let read = ready!(read).map_err(Failure::Read)?;
+            if read == 0 {
+                return Poll::Ready(Ok(Progress::default()));
+            }
             let bytes = buffer.get(..read).unwrap_or_default();
             let written = match to.try_write(bytes) {
                 Ok(written) => written,

@@ -94,9 +94,8 @@ impl<'a> Datagrams<'a> {
                 segment_size,
                 ..to.clone()
             };
-            socket.try_io(Interest::WRITABLE, || {
-                state.try_send(socket.into(), &transmit)
-            })
+            // Without asking the runtime, which does not know yet whether a new socket is ready.
+            state.try_send(socket.into(), &transmit)
         };
         if self.bytes.len() > self.size && state.max_gso_segments() > 1 {
             match send(self, Some(self.size)) {
@@ -130,6 +129,15 @@ impl<'a> Datagrams<'a> {
             })
         })
     }
+}
+
+/// Waits until the kernel has room again, after it had none.
+pub(super) async fn writable(socket: &UdpSocket) -> io::Result<()> {
+    // The runtime may think that there is.
+    let _ = socket.try_io(Interest::WRITABLE, || {
+        Err::<(), _>(io::ErrorKind::WouldBlock.into())
+    });
+    socket.writable().await
 }
 
 /// A run may be longer than what the path lets the kernel split.

@@ -216,11 +216,17 @@ impl Session {
 
     /// Takes datagrams of the origin to the client, until the session ends.
     async fn return_all(&self) {
-        let interest = Interest::READABLE | Interest::ERROR;
         loop {
-            if self.socket.ready(interest).await.is_err() {
-                return self.end(Status::INTERNAL);
-            }
+            let interest = match self
+                .socket
+                .ready(Interest::READABLE | Interest::ERROR)
+                .await
+            {
+                Ok(ready) if ready.is_readable() => Interest::READABLE,
+                // An ICMP error, which the next call reports.
+                Ok(_) => Interest::ERROR,
+                Err(_) => return self.end(Status::INTERNAL),
+            };
             let mut waiting = Vec::new();
             let received =
                 datagrams::receive(&self.socket, interest, &self.edge.state, |_, run| {
