@@ -195,6 +195,7 @@ impl Lab {
     }
 
     fn link_hosts(&self) -> Result<()> {
+        self.let_the_bridge_be_blind()?;
         self.internet.namespace.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
              link add client type veth peer name {ETH0} address {} netns {}
@@ -220,6 +221,18 @@ impl Lab {
             "link add {BACK} type veth peer name {ETH0} netns {}\n",
             self.origin.namespace.name(),
         ))
+    }
+
+    /// Where `br_netfilter` is loaded, a bridge drops what is no valid IP packet: not here.
+    fn let_the_bridge_be_blind(&self) -> Result<()> {
+        let internet = &self.internet.namespace;
+        for key in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+            let key = format!("bridge/{key}");
+            if internet.run(|| Path::new("/proc/sys/net").join(&key).exists())? {
+                internet.set_sysctl(&key, "0")?;
+            }
+        }
+        Ok(())
     }
 
     fn address_hosts(&self) -> Result<()> {
