@@ -1,0 +1,271 @@
+//! The policy of the tables, and the checker: one packet, one cell.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use spectrum_common::reason::Reason;
+use spectrum_user::{
+    config::{
+        App, AppId, Config, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode,
+        Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
+    },
+    dataplane::{
+        Filter,
+        counters::{Snapshot, Total},
+    },
+};
+
+/// Addresses of the shielded interface.
+pub(crate) const EDGE: &str = "192.0.2.1";
+pub(crate) const EDGE_V6: &str = "2001:db8::1";
+/// An edge address of one app alone.
+pub(crate) const STATIC_EDGE: &str = "192.0.2.53";
+/// Not ours.
+pub(crate) const ELSEWHERE: &str = "192.0.2.200";
+
+/// Where a packet is counted: an app, or `None` for the host.
+pub(crate) type Owner = Option<&'static str>;
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cell {
+    Passed,
+    Monitored(Reason),
+    Dropped(Reason),
+}
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+
+/// The program under the policy of the tables.
+pub(crate) struct Fixture {
+    filter: Filter,
+    /// Owner and slot.
+    slots: Vec<(Owner, u32)>,
+}
+
+impl Fixture {
+    /// With the host's own rules (malformed, closed ports) in `mode`.
+    pub(crate) fn new(mode: Mode) -> Result<Self> {
+        let config = config(mode);
+        let mut filter = Filter::load_private()?;
+        let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
+        filter.apply(&config, &addresses)?;
+        let known = filter.maps().slots()?;
+        let mut slots = vec![(None, 0)];
+        for app in &config.apps {
+            let slot = known.get(&app.id).context("an app without a slot")?;
+            let name = NAMES.iter().find(|name| **name == app.name);
+            slots.push((name.copied(), *slot));
+        }
+        Ok(Self { filter, slots })
+    }
+
+    pub(crate) fn filter(&mut self) -> &mut Filter {
+        &mut self.filter
+    }
+
+    pub(crate) fn slot(&self, owner: Owner) -> Result<u32> {
+        let found = self.slots.iter().find(|(name, _)| *name == owner);
+        Ok(found.context("no such app")?.1)
+    }
+
+    /// Sends one packet and asserts the action, and that exactly one cell has moved, by one packet
+    /// and the length of the frame.
+    pub(crate) fn check(&mut self, frame: &[u8], owner: Owner, cell: Cell) -> Result<()> {
+        let before = self.cells()?;
+        let run = self.filter.test_run(frame, 1)?;
+        let after = self.cells()?;
+        let moved: Vec<_> = after
+            .iter()
+            .map(|(key, total)| {
+                (
+                    *key,
+                    minus(*total, before.get(key).copied().unwrap_or_default()),
+                )
+            })
+            .filter(|(_, delta)| *delta != Total::default())
+            .collect();
+        let one = Total {
+            packets: 1,
+            bytes: frame.len() as u64,
+        };
+        ensure!(
+            moved == [((owner, cell), one)],
+            "expected {owner:?} {cell:?} and {} bytes, but these cells moved: {moved:?}\n  frame: {}",
+            frame.len(),
+            hex(frame)
+        );
+        let action = match cell {
+            Cell::Dropped(_) => XDP_DROP,
+            Cell::Passed | Cell::Monitored(_) => XDP_PASS,
+        };
+        ensure!(run.action == action, "action {} for {cell:?}", run.action);
+        Ok(())
+    }
+
+    fn cells(&self) -> Result<BTreeMap<(Owner, Cell), Total>> {
+        let mut cells = BTreeMap::new();
+        for &(owner, slot) in &self.slots {
+            let Snapshot {
+                passed,
+                dropped,
+                monitored,
+            } = self.filter.maps().counters(slot)?;
+            cells.insert((owner, Cell::Passed), passed);
+            for &reason in Reason::ALL {
+                if let Some(total) = dropped.get(reason.name()) {
+                    cells.insert((owner, Cell::Dropped(reason)), *total);
+                }
+                if let Some(total) = monitored.get(reason.name()) {
+                    cells.insert((owner, Cell::Monitored(reason)), *total);
+                }
+            }
+        }
+        Ok(cells)
+    }
+}
+
+fn minus(after: Total, before: Total) -> Total {
+    Total {
+        packets: after.packets - before.packets,
+        bytes: after.bytes - before.bytes,
+    }
+}
+
+fn hex(frame: &[u8]) -> String {
+    frame.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const NAMES: [&str; 9] = [
+    "web",
+    "game",
+    "ssh",
+    "vpn",
+    "watched",
+    "watched-udp",
+    "slow",
+    "shy",
+    "dns",
+];
+
+fn config(host_mode: Mode) -> Config {
+    use Transport::{Tcp, Udp};
+    let mut apps = vec![
+        app("web", Tcp, 80, 80),
+        app("game", Udp, 7000, 7999),
+        app("ssh", Tcp, 22, 22),
+        app("vpn", Udp, 51_820, 51_820),
+        app("watched", Tcp, 81, 81),
+        app("watched-udp", Udp, 8081, 8081),
+        app("slow", Tcp, 90, 90),
+        app("shy", Tcp, 91, 91),
+        app("dns", Udp, 53, 53),
+    ];
+    for app in &mut apps {
+        let protection = &mut app.protection;
+        match app.name.as_str() {
+            "web" => protection.block = nets(&["198.18.5.0/24", "2001:db8:bad:1::/64"]),
+            "ssh" => {
+                protection.allow =
+                    nets(&["203.0.113.0/24", "203.0.113.200/32", "2001:db8:a11::/48"]);
+                protection.block = nets(&["203.0.113.192/26", "203.0.113.9/32"]);
+            }
+            "vpn" => {
+                protection.fragments = Mode::Off;
+                protection.reflectors = Mode::Off;
+            }
+            "watched" | "watched-udp" => {
+                protection.blocklist = Mode::Monitor;
+                protection.allow = nets(&["203.0.113.0/24"]);
+                protection.allowlist = Mode::Monitor;
+                protection.reflectors = Mode::Monitor;
+                protection.fragments = Mode::Monitor;
+                protection.packet_rate = rate(Mode::Monitor, 2);
+            }
+            "slow" => protection.packet_rate = rate(Mode::Enforce, 3),
+            "shy" => protection.syn_rate = rate(Mode::Enforce, 2),
+            "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),
+            _ => {}
+        }
+    }
+    Config {
+        host: Host {
+            interfaces: vec!["none".to_owned()],
+            xdp_mode: XdpMode::Auto,
+            apps_dir: "apps.d".into(),
+            pin_dir: "unused".into(),
+            control_socket: "unused".into(),
+            workers: 1,
+            drain: Duration::from_secs(1),
+            events: EventOutput::Off,
+            drop_events_per_second: 100,
+            block: nets(&[
+                "198.18.0.7/32",
+                "198.18.1.0/24",
+                "198.19.0.0/16",
+                "2001:db8:bad::7/128",
+                "2001:db8:bad:7::/64",
+                "2001:db9::/32",
+            ]),
+            allow: nets(&["198.19.3.0/24", "2001:db9:1::/48"]),
+            malformed: host_mode,
+            closed_ports: Some(host_mode),
+        },
+        apps: apps.into_iter().map(Arc::new).collect(),
+    }
+}
+
+fn nets(prefixes: &[&str]) -> Vec<ipnet::IpNet> {
+    prefixes
+        .iter()
+        .map(|prefix| prefix.parse().expect(prefix))
+        .collect()
+}
+
+/// `burst` packets at once, and the next a second later: no test waits that long.
+fn rate(mode: Mode, burst: u32) -> Rate {
+    Rate {
+        mode,
+        per_second: 1,
+        burst,
+    }
+}
+
+fn app(name: &str, transport: Transport, first: u16, last: u16) -> App {
+    App {
+        id: AppId::from_file_stem(name),
+        name: name.to_owned(),
+        document: format!("{name}.toml").into(),
+        transport,
+        ports: PortRange { first, last },
+        edge_ips: EdgeIps::Dynamic(Connectivity::All),
+        origins: vec![Origin {
+            ip: "10.0.0.1".parse().expect("an address"),
+            first_port: first,
+        }],
+        lowest_latency: false,
+        proxy_protocol: ProxyProtocol::Off,
+        proxy_protocol_on: HeaderOn::First,
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+        },
+        limits: Limits {
+            connections: 1,
+            connections_per_source: 1,
+        },
+        ip_firewall: true,
+        protection: Protection {
+            block: Vec::new(),
+            blocklist: Mode::Enforce,
+            allow: Vec::new(),
+            allowlist: Mode::Enforce,
+            reflectors: Mode::Enforce,
+            reflector_ports: vec![53, 123, 11_211],
+            fragments: Mode::Enforce,
+            packet_rate: rate(Mode::Off, 1),
+            syn_rate: rate(Mode::Off, 1),
+        },
+    }
+}

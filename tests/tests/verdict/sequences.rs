@@ -1,0 +1,229 @@
+//! Rules that remember, and frames by the dozen.
+
+use std::{
+    net::{TcpListener, UdpSocket},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use spectrum_common::reason::Reason::{Blocked, ClosedPort, Malformed, PacketRate, SynRate};
+use spectrum_user::dataplane::lists::{self, Action};
+
+use crate::{
+    fixture::{
+        Cell::{Dropped, Monitored, Passed},
+        EDGE, EDGE_V6, Fixture,
+    },
+    frame::*,
+};
+
+type Sequence = fn(&mut Fixture) -> Result<()>;
+
+pub(crate) const ALL: &[(&str, Sequence)] = &[
+    ("truncated::tcp_over_ipv4_at_each_length", |fixture| {
+        truncated(fixture, &syn("100.64.0.9", EDGE, 80))
+    }),
+    ("truncated::udp_over_ipv4_at_each_length", |fixture| {
+        truncated(fixture, &udp("100.64.0.9", EDGE, 7000))
+    }),
+    ("truncated::tcp_over_ipv6_at_each_length", |fixture| {
+        truncated(fixture, &syn("2001:db8:c::9", EDGE_V6, 80))
+    }),
+    (
+        "truncated::udp_behind_extension_headers_at_each_length",
+        |fixture| {
+            let frame = with_extensions(udp("2001:db8:c::9", EDGE_V6, 7000), &[0, 43, 60]);
+            truncated(fixture, &frame)
+        },
+    ),
+    (
+        "truncated::ipv4_with_options_under_two_tags_at_each_length",
+        |fixture| {
+            let frame = with_options(syn("100.64.0.9", EDGE, 80), 5);
+            truncated_tagged(fixture, &tagged(tagged(frame, 0x8100), 0x88a8))
+        },
+    ),
+    ("packet_rate::a_burst_passes_and_no_more", packet_rate),
+    (
+        "packet_rate::sources_do_not_share_it",
+        packet_rate_by_source,
+    ),
+    (
+        "packet_rate::an_ipv6_network_shares_it",
+        packet_rate_by_network,
+    ),
+    ("packet_rate::monitored", packet_rate_monitored),
+    ("packet_rate::is_earned_back", packet_rate_is_earned_back),
+    ("syn_rate::a_burst_passes_and_no_more", syn_rate),
+    ("sources::are_counted_at_their_app", sources_are_counted),
+    (
+        "lists::an_entry_of_the_operator_holds_at_once_and_ends",
+        entries_end,
+    ),
+    (
+        "lists::an_expired_address_falls_back_to_its_prefix",
+        expired_entries_fall_back,
+    ),
+    (
+        "ports::a_service_of_the_host_is_not_closed",
+        a_local_socket_is_no_closed_port,
+    ),
+];
+
+/// Every cut makes a packet that is shorter than it says.
+fn truncated(fixture: &mut Fixture, frame: &[u8]) -> Result<()> {
+    cut_from(fixture, frame, IP)
+}
+
+fn truncated_tagged(fixture: &mut Fixture, frame: &[u8]) -> Result<()> {
+    cut_from(fixture, frame, IP + 8)
+}
+
+fn cut_from(fixture: &mut Fixture, frame: &[u8], first: usize) -> Result<()> {
+    for length in first..frame.len() {
+        fixture
+            .check(&frame[..length], None, Dropped(Malformed))
+            .with_context(|| format!("cut to {length} of {} bytes", frame.len()))?;
+    }
+    Ok(())
+}
+
+const SLOW: Option<&str> = Some("slow");
+const SHY: Option<&str> = Some("shy");
+
+fn packet_rate(fixture: &mut Fixture) -> Result<()> {
+    let packet = tcp("100.65.0.1", EDGE, 90, ACK);
+    for _ in 0..3 {
+        fixture.check(&packet, SLOW, Passed)?;
+    }
+    fixture.check(&packet, SLOW, Dropped(PacketRate))?;
+    fixture.check(&packet, SLOW, Dropped(PacketRate))
+}
+
+fn packet_rate_by_source(fixture: &mut Fixture) -> Result<()> {
+    for _ in 0..3 {
+        fixture.check(&tcp("100.65.1.1", EDGE, 90, ACK), SLOW, Passed)?;
+    }
+    fixture.check(&tcp("100.65.1.1", EDGE, 90, ACK), SLOW, Dropped(PacketRate))?;
+    fixture.check(&tcp("100.65.1.2", EDGE, 90, ACK), SLOW, Passed)
+}
+
+/// Who has a /64 has 2⁶⁴ addresses.
+fn packet_rate_by_network(fixture: &mut Fixture) -> Result<()> {
+    for host in 1..=3 {
+        let source = format!("2001:db8:c:1::{host}");
+        fixture.check(&tcp(&source, EDGE_V6, 90, ACK), SLOW, Passed)?;
+    }
+    let fourth = tcp("2001:db8:c:1:ffff::4", EDGE_V6, 90, ACK);
+    fixture.check(&fourth, SLOW, Dropped(PacketRate))?;
+    fixture.check(&tcp("2001:db8:c:2::1", EDGE_V6, 90, ACK), SLOW, Passed)
+}
+
+fn packet_rate_monitored(fixture: &mut Fixture) -> Result<()> {
+    let packet = tcp("203.0.113.90", EDGE, 81, ACK);
+    fixture.check(&packet, Some("watched"), Passed)?;
+    fixture.check(&packet, Some("watched"), Passed)?;
+    fixture.check(&packet, Some("watched"), Monitored(PacketRate))
+}
+
+fn packet_rate_is_earned_back(fixture: &mut Fixture) -> Result<()> {
+    let packet = tcp("100.65.2.1", EDGE, 90, ACK);
+    for _ in 0..3 {
+        fixture.check(&packet, SLOW, Passed)?;
+    }
+    fixture.check(&packet, SLOW, Dropped(PacketRate))?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fixture.check(&packet, SLOW, Passed).is_err() {
+        ensure!(Instant::now() < deadline, "nothing was earned back");
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn syn_rate(fixture: &mut Fixture) -> Result<()> {
+    let first = syn("100.65.3.1", EDGE, 91);
+    fixture.check(&first, SHY, Passed)?;
+    fixture.check(&first, SHY, Passed)?;
+    fixture.check(&first, SHY, Dropped(SynRate))?;
+    // Who is connected goes on.
+    fixture.check(&tcp("100.65.3.1", EDGE, 91, ACK | PSH), SHY, Passed)
+}
+
+fn sources_are_counted(fixture: &mut Fixture) -> Result<()> {
+    let packet = tcp("100.65.4.1", EDGE, 90, ACK);
+    for _ in 0..3 {
+        fixture.check(&packet, SLOW, Passed)?;
+    }
+    fixture.check(&packet, SLOW, Dropped(PacketRate))?;
+    let slot = fixture.slot(SLOW)?;
+    let totals = fixture
+        .filter()
+        .maps()
+        .source_at("100.65.4.1".parse()?, slot)?;
+    let totals = totals.context("the source is not in the table")?;
+    ensure!(totals.packets == 4 && totals.limited == 1, "{totals:?}");
+    ensure!(totals.bytes == 4 * packet.len() as u64, "{totals:?}");
+    Ok(())
+}
+
+fn entries_end(fixture: &mut Fixture) -> Result<()> {
+    let web = Some("web");
+    let packet = syn("100.66.0.1", EDGE, 80);
+    let forever = (0, "100.66.0.0/16".parse()?);
+    fixture.check(&packet, web, Passed)?;
+    lists::put(fixture.filter().maps_mut(), forever, Action::Block, None)?;
+    fixture.check(&packet, web, Dropped(Blocked))?;
+    ensure!(
+        lists::remove(fixture.filter().maps_mut(), forever)?,
+        "it was there"
+    );
+    fixture.check(&packet, web, Passed)?;
+
+    let second = Some(Duration::from_secs(1));
+    lists::put(fixture.filter().maps_mut(), forever, Action::Block, second)?;
+    fixture.check(&packet, web, Dropped(Blocked))?;
+    passes_before_long(fixture, &packet)?;
+    lists::remove(fixture.filter().maps_mut(), forever)?;
+    Ok(())
+}
+
+fn expired_entries_fall_back(fixture: &mut Fixture) -> Result<()> {
+    let web = Some("web");
+    let packet = syn("100.67.0.1", EDGE, 80);
+    let net = (0, "100.67.0.0/16".parse()?);
+    let host = (0, "100.67.0.1/32".parse()?);
+    lists::put(fixture.filter().maps_mut(), net, Action::Allow, None)?;
+    let second = Some(Duration::from_secs(1));
+    lists::put(fixture.filter().maps_mut(), host, Action::Block, second)?;
+    fixture.check(&packet, web, Dropped(Blocked))?;
+    passes_before_long(fixture, &packet)?;
+    lists::remove(fixture.filter().maps_mut(), net)?;
+    lists::remove(fixture.filter().maps_mut(), host)?;
+    Ok(())
+}
+
+fn passes_before_long(fixture: &mut Fixture, packet: &[u8]) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = fixture.check(packet, Some("web"), Passed) {
+        if Instant::now() > deadline {
+            return Err(error).context("the entry does not expire");
+        }
+        sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn a_local_socket_is_no_closed_port(fixture: &mut Fixture) -> Result<()> {
+    let tcp = TcpListener::bind("0.0.0.0:0")?;
+    let port = tcp.local_addr()?.port();
+    fixture.check(&syn("100.64.0.9", EDGE, port), None, Passed)?;
+    drop(tcp);
+    fixture.check(&syn("100.64.0.9", EDGE, port), None, Dropped(ClosedPort))?;
+
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let port = socket.local_addr()?.port();
+    fixture.check(&udp("100.64.0.9", EDGE, port), None, Passed)?;
+    drop(socket);
+    fixture.check(&udp("100.64.0.9", EDGE, port), None, Dropped(ClosedPort))
+}
