@@ -1,19 +1,18 @@
 //! The policy of the tables, and the checker: one packet, one cell.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
 use spectrum_user::{
-    config::{
-        App, AppId, Config, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode,
-        Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
-    },
+    config::{Config, EdgeIps, Host, Mode, Transport},
     dataplane::{
         Filter,
         counters::{Snapshot, Total},
     },
 };
+
+use crate::policy::{app, host, nets, rate};
 
 /// Addresses of the shielded interface.
 pub(crate) const EDGE: &str = "192.0.2.1";
@@ -191,15 +190,6 @@ fn config(host_mode: Mode) -> Config {
     }
     Config {
         host: Host {
-            interfaces: vec!["none".to_owned()],
-            xdp_mode: XdpMode::Auto,
-            apps_dir: "apps.d".into(),
-            pin_dir: "unused".into(),
-            control_socket: "unused".into(),
-            workers: 1,
-            drain: Duration::from_secs(1),
-            events: EventOutput::Off,
-            drop_events_per_second: 100,
             block: nets(&[
                 "198.18.0.7/32",
                 "198.18.1.0/24",
@@ -209,63 +199,8 @@ fn config(host_mode: Mode) -> Config {
                 "2001:db9::/32",
             ]),
             allow: nets(&["198.19.3.0/24", "2001:db9:1::/48"]),
-            malformed: host_mode,
-            closed_ports: Some(host_mode),
+            ..host(host_mode)
         },
         apps: apps.into_iter().map(Arc::new).collect(),
-    }
-}
-
-fn nets(prefixes: &[&str]) -> Vec<ipnet::IpNet> {
-    prefixes
-        .iter()
-        .map(|prefix| prefix.parse().expect(prefix))
-        .collect()
-}
-
-/// `burst` packets at once, and the next a second later: no test waits that long.
-fn rate(mode: Mode, burst: u32) -> Rate {
-    Rate {
-        mode,
-        per_second: 1,
-        burst,
-    }
-}
-
-fn app(name: &str, transport: Transport, first: u16, last: u16) -> App {
-    App {
-        id: AppId::from_file_stem(name),
-        name: name.to_owned(),
-        document: format!("{name}.toml").into(),
-        transport,
-        ports: PortRange { first, last },
-        edge_ips: EdgeIps::Dynamic(Connectivity::All),
-        origins: vec![Origin {
-            ip: "10.0.0.1".parse().expect("an address"),
-            first_port: first,
-        }],
-        lowest_latency: false,
-        proxy_protocol: ProxyProtocol::Off,
-        proxy_protocol_on: HeaderOn::First,
-        timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            idle: Duration::from_secs(60),
-        },
-        limits: Limits {
-            connections: 1,
-            connections_per_source: 1,
-        },
-        ip_firewall: true,
-        protection: Protection {
-            block: Vec::new(),
-            blocklist: Mode::Enforce,
-            allow: Vec::new(),
-            allowlist: Mode::Enforce,
-            reflectors: Mode::Enforce,
-            reflector_ports: vec![53, 123, 11_211],
-            fragments: Mode::Enforce,
-            packet_rate: rate(Mode::Off, 1),
-            syn_rate: rate(Mode::Off, 1),
-        },
     }
 }

@@ -13,6 +13,8 @@
 
 mod fixture;
 mod frame;
+#[path = "../support/policy.rs"]
+mod policy;
 mod sequences;
 mod table;
 

@@ -1,0 +1,191 @@
+//! The program agrees with an independent reference: random frames under random policies, each
+//! run through the kernel and judged a second time in plain Rust.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+mod generator;
+#[path = "../support/policy.rs"]
+mod policy;
+mod reference;
+
+use std::{collections::BTreeMap, env, net::IpAddr, process::ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use spectrum_common::reason::Reason;
+use spectrum_tests::requirements;
+use spectrum_user::{
+    config::{Config, Mode},
+    dataplane::Filter,
+};
+
+use generator::{ADDRESSES, Random};
+use reference::{Outcome, Verdict};
+
+/// Frames of each trial.
+const FRAMES: usize = 12_000;
+/// Frames under one random policy.
+const FRAMES_PER_POLICY: usize = 200;
+const XDP_DROP: u32 = 1;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        trial("agrees::with_every_rule_enforced", |random| {
+            let mut seen = Seen::default();
+            agree(&generator::policy(Mode::Enforce), random, FRAMES, &mut seen)?;
+            seen.ensure_every_reason_but_rates("dropped")
+        }),
+        trial("agrees::with_every_rule_monitored", |random| {
+            let mut seen = Seen::default();
+            agree(&generator::policy(Mode::Monitor), random, FRAMES, &mut seen)?;
+            seen.ensure_every_reason_but_rates("monitored")
+        }),
+        trial("agrees::with_rules_in_random_modes", |random| {
+            let mut seen = Seen::default();
+            for _ in 0..FRAMES / FRAMES_PER_POLICY {
+                let config = generator::random_policy(random);
+                agree(&config, random, FRAMES_PER_POLICY, &mut seen)?;
+            }
+            seen.ensure_every_reason_but_rates("dropped")?;
+            seen.ensure_every_reason_but_rates("monitored")
+        }),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(name: &'static str, run: fn(&mut Random) -> Result<()>) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = requirements::missing(&[]) {
+            return Ok(Completion::ignored_with(reason));
+        }
+        let seed = match env::var("SPECTRUM_SEED") {
+            Ok(seed) => seed.parse()?,
+            Err(_) => 20_261,
+        };
+        match run(&mut Random(seed)) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) => Err(Failed::from(format!("SPECTRUM_SEED={seed}: {error:#}"))),
+        }
+    })
+}
+
+/// How often each end was met: a generator that went blind would agree about nothing.
+#[derive(Default)]
+struct Seen(BTreeMap<String, usize>);
+
+impl Seen {
+    fn note(&mut self, outcome: Outcome) {
+        let key = match outcome {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Monitored(reason) => format!("monitored {reason}"),
+            Outcome::Dropped(reason) => format!("dropped {reason}"),
+        };
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    fn ensure_every_reason_but_rates(&self, how: &str) -> Result<()> {
+        let reasons = Reason::ALL.iter();
+        let stateless =
+            reasons.filter(|reason| !matches!(reason, Reason::PacketRate | Reason::SynRate));
+        for reason in stateless {
+            let key = format!("{how} {}", reason.name());
+            let times = self.0.get(&key).copied().unwrap_or_default();
+            ensure!(times >= 10, "{key} only {times} times: {:?}", self.0);
+        }
+        let passed = self.0.get("passed").copied().unwrap_or_default();
+        ensure!(passed >= 500, "passed only {passed} times: {:?}", self.0);
+        Ok(())
+    }
+}
+
+/// Runs `count` frames through the program and through the reference.
+fn agree(config: &Config, random: &mut Random, count: usize, seen: &mut Seen) -> Result<()> {
+    let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|ip| ip.parse().unwrap()).collect();
+    let mut filter = Filter::load_private()?;
+    filter.apply(config, &addresses)?;
+    let mut expected: BTreeMap<Verdict, (u64, u64)> = BTreeMap::new();
+    for number in 0..count {
+        let frame = generator::frame(random);
+        let verdict = reference::decide(config, &addresses, &frame);
+        let run = filter.test_run(&frame, 1)?;
+        let dropped = matches!(verdict.outcome, Outcome::Dropped(_));
+        ensure!(
+            (run.action == XDP_DROP) == dropped,
+            "frame {number}: action {}, but the reference says {verdict:?}\n  {}",
+            run.action,
+            hex(&frame)
+        );
+        seen.note(verdict.outcome);
+        let cell = expected.entry(verdict.clone()).or_default();
+        cell.0 += 1;
+        cell.1 += frame.len() as u64;
+        // The actions agree; the cells are compared now and then, and at the end.
+        if number % 50 == 49 || number == count - 1 {
+            compare(config, &filter, &expected).with_context(|| {
+                format!(
+                    "within the 50 frames before {number}, the last: {}",
+                    hex(&frame)
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn compare(
+    config: &Config,
+    filter: &Filter,
+    expected: &BTreeMap<Verdict, (u64, u64)>,
+) -> Result<()> {
+    let slots = filter.maps().slots()?;
+    let mut counted = BTreeMap::new();
+    let names = config
+        .apps
+        .iter()
+        .map(|app| (Some(app.name.clone()), slots[&app.id]));
+    for (app, slot) in names.chain([(None, 0)]) {
+        let snapshot = filter.maps().counters(slot)?;
+        let mut note = |outcome, packets, bytes| {
+            if packets != 0 {
+                let app = app.clone();
+                counted.insert(Verdict { app, outcome }, (packets, bytes));
+            }
+        };
+        note(
+            Outcome::Passed,
+            snapshot.passed.packets,
+            snapshot.passed.bytes,
+        );
+        for reason in Reason::ALL.iter().map(|reason| reason.name()) {
+            if let Some(total) = snapshot.dropped.get(reason) {
+                note(Outcome::Dropped(reason), total.packets, total.bytes);
+            }
+            if let Some(total) = snapshot.monitored.get(reason) {
+                note(Outcome::Monitored(reason), total.packets, total.bytes);
+            }
+        }
+    }
+    let differ = |verdict: &&Verdict| expected.get(verdict) != counted.get(verdict);
+    let differences: Vec<String> = expected
+        .keys()
+        .chain(counted.keys())
+        .filter(differ)
+        .map(|verdict| {
+            let (reference, program) = (expected.get(verdict), counted.get(verdict));
+            format!("{verdict:?}: reference {reference:?}, program {program:?}")
+        })
+        .collect();
+    ensure!(differences.is_empty(), "{}", differences.join("\n  "));
+    Ok(())
+}
+
+fn hex(frame: &[u8]) -> String {
+    frame.iter().map(|byte| format!("{byte:02x}")).collect()
+}

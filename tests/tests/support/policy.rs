@@ -1,0 +1,82 @@
+//! Configurations made in code: what the tests of the program build their policies from.
+
+use std::time::Duration;
+
+use spectrum_user::config::{
+    App, AppId, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode, Origin,
+    PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
+};
+
+/// A host whose own rules are in `mode`, and whose lists are empty.
+pub(crate) fn host(mode: Mode) -> Host {
+    Host {
+        interfaces: vec!["none".to_owned()],
+        xdp_mode: XdpMode::Auto,
+        apps_dir: "apps.d".into(),
+        pin_dir: "unused".into(),
+        control_socket: "unused".into(),
+        workers: 1,
+        drain: Duration::from_secs(1),
+        events: EventOutput::Off,
+        drop_events_per_second: 100,
+        block: Vec::new(),
+        allow: Vec::new(),
+        malformed: mode,
+        closed_ports: Some(mode),
+    }
+}
+
+pub(crate) fn nets(prefixes: &[&str]) -> Vec<ipnet::IpNet> {
+    prefixes
+        .iter()
+        .map(|prefix| prefix.parse().expect(prefix))
+        .collect()
+}
+
+/// `burst` packets at once, and the next a second later: no test waits that long.
+pub(crate) fn rate(mode: Mode, burst: u32) -> Rate {
+    Rate {
+        mode,
+        per_second: 1,
+        burst,
+    }
+}
+
+/// An app on every address, with every rule but the rates enforced.
+pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> App {
+    App {
+        id: AppId::from_file_stem(name),
+        name: name.to_owned(),
+        document: format!("{name}.toml").into(),
+        transport,
+        ports: PortRange { first, last },
+        edge_ips: EdgeIps::Dynamic(Connectivity::All),
+        origins: vec![Origin {
+            ip: "10.0.0.1".parse().expect("an address"),
+            first_port: first,
+        }],
+        lowest_latency: false,
+        proxy_protocol: ProxyProtocol::Off,
+        proxy_protocol_on: HeaderOn::First,
+        timeouts: Timeouts {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+        },
+        limits: Limits {
+            connections: 1,
+            connections_per_source: 1,
+        },
+        ip_firewall: true,
+        protection: Protection {
+            block: Vec::new(),
+            blocklist: Mode::Enforce,
+            allow: Vec::new(),
+            allowlist: Mode::Enforce,
+            reflectors: Mode::Enforce,
+            reflector_ports: vec![53, 123, 11_211],
+            fragments: Mode::Enforce,
+            packet_rate: rate(Mode::Off, 1),
+            syn_rate: rate(Mode::Off, 1),
+        },
+    }
+}
