@@ -61,5 +61,7 @@ fn tuple(packet: &Packet) -> (bpf_sock_tuple, u32) {
     let tuple = bpf_sock_tuple {
         __bindgen_anon_1: form,
     };
-    (tuple, size as u32)
+    #[expect(clippy::cast_possible_truncation, reason = "a tuple has 36 bytes")]
+    let size = size as u32;
+    (tuple, size)
 }

@@ -1,5 +1,7 @@
 //! The plan answers every question about ports and addresses as the documents do.
 
+#![allow(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;

@@ -85,9 +85,10 @@ impl Origins {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let mut attempts = self.states.clone();
         if attempts.len() > 1 {
-            let first = turn % attempts.len();
+            let probes = self.lowest_latency && turn % PROBE_EVERY == PROBE_EVERY - 1;
+            let first = if probes { turn / PROBE_EVERY } else { turn } % attempts.len();
             attempts.rotate_left(first);
-            let by_latency = self.lowest_latency && turn % PROBE_EVERY != PROBE_EVERY - 1;
+            let by_latency = self.lowest_latency && !probes;
             let now = Moment::now();
             attempts.sort_by_cached_key(|state| {
                 let measured = state.connect_us.load(Ordering::Relaxed);

@@ -103,7 +103,7 @@ pub(super) fn allow_fragments(socket: &impl AsFd, family: IpAddr) -> io::Result<
 pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
     // SAFETY: the struct holds only integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
+    let mut length = socket_length::<libc::tcp_info>();
     // SAFETY: the kernel writes at most `length` bytes to `info`, and the new length to `length`.
     unsafe {
         libc::getsockopt(
@@ -117,6 +117,13 @@ pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
     Duration::from_micros(info.tcpi_rtt.into())
 }
 
+/// The size of an option, as system calls take it.
+const fn socket_length<T>() -> libc::socklen_t {
+    #[expect(clippy::cast_possible_truncation, reason = "options are small")]
+    let length = size_of::<T>() as libc::socklen_t;
+    length
+}
+
 fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of(value)` bytes from `value`.
     let result = unsafe {
@@ -125,7 +132,7 @@ fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> 
             level,
             name,
             (&raw const value).cast(),
-            size_of_val(&value) as libc::socklen_t,
+            socket_length::<libc::c_int>(),
         )
     };
     if result == 0 {

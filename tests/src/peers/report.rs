@@ -39,7 +39,7 @@ impl Results {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -155,7 +155,7 @@ fn figure(value: Option<f64>) -> String {
 }
 
 /// Processor, number of CPUs and kernel of this machine.
-fn machine() -> String {
+pub fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo
         .lines()
