@@ -230,7 +230,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
 fn fragment(random: &mut Random, frame: &mut Vec<u8>) {
     let (offset, more) = (random.pick(&[0_u16, 0, 8, 1024]), random.below(2) as u16);
     if frame[12] == 0x08 {
-        let field = offset / 8 | more << 13;
+        let field = (offset / 8) | (more << 13);
         frame[20..22].copy_from_slice(&field.to_be_bytes());
     } else {
         let [high, low] = (offset | more).to_be_bytes();

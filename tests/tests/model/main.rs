@@ -167,6 +167,12 @@ fn agree(
     seen: &mut Seen,
 ) -> Result<()> {
     let addresses = addresses();
+    let slots = filter.maps().slots()?;
+    let apps = config.apps.iter();
+    let owners: Vec<_> = apps
+        .map(|app| (Some(app.name.clone()), slots[&app.id]))
+        .chain([(None, 0)])
+        .collect();
     let mut expected: BTreeMap<Verdict, (u64, u64)> = BTreeMap::new();
     for number in 0..count {
         let frame = generator::frame(random);
@@ -183,32 +189,21 @@ fn agree(
         let cell = expected.entry(verdict.clone()).or_default();
         cell.0 += 1;
         cell.1 += frame.len() as u64;
-        // The actions agree; the cells are compared now and then, and at the end.
-        if number % 50 == 49 || number == count - 1 {
-            compare(config, filter, &expected).with_context(|| {
-                format!(
-                    "within the 50 frames before {number}, the last: {}",
-                    hex(&frame)
-                )
-            })?;
-        }
+        compare(&owners, filter, &expected)
+            .with_context(|| format!("frame {number}: {}", hex(&frame)))?;
     }
     Ok(())
 }
 
+/// Every cell of every app (with its slot) and of the host holds what it should.
 fn compare(
-    config: &Config,
+    owners: &[(Option<String>, u32)],
     filter: &Filter,
     expected: &BTreeMap<Verdict, (u64, u64)>,
 ) -> Result<()> {
-    let slots = filter.maps().slots()?;
     let mut counted = BTreeMap::new();
-    let names = config
-        .apps
-        .iter()
-        .map(|app| (Some(app.name.clone()), slots[&app.id]));
-    for (app, slot) in names.chain([(None, 0)]) {
-        let snapshot = filter.maps().counters(slot)?;
+    for (app, slot) in owners {
+        let snapshot = filter.maps().counters(*slot)?;
         let mut note = |outcome, packets, bytes| {
             if packets != 0 {
                 let app = app.clone();
