@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use etherparse::PacketBuilder;
 use spectrum_user::config::{App, Config, Connectivity, EdgeIps, Mode, Transport};
 
-use crate::policy::{app, host, nets};
+use crate::policy::{app, host, nets, rate};
 
 /// SplitMix64: enough for tests, and the same for ever.
 pub(crate) struct Random(pub(crate) u64);
@@ -60,18 +60,28 @@ const SOURCES_V4: [&str; 12] = [
     "0.0.0.9",
     "192.0.2.1",
 ];
-const SOURCES_V6: [&str; 9] = [
+const SOURCES_V6: [&str; 13] = [
     "2001:db8:c::1",
+    // One /64: one source to the limits.
+    "2001:db8:d::1",
+    "2001:db8:d::2",
     "2001:db8:bad::7",
     "2001:db8:bad:7::9",
     "2001:db9::5",
     "2001:db9:1::5",
     "2001:db8:a11::1",
+    "2001:db8:a11::2",
+    // IPv4 dressed up as IPv6: no stack sends it.
+    "::ffff:203.0.113.5",
     "::1",
     "ff02::1",
     "2001:db8::1",
 ];
-const PORTS: [u16; 10] = [22, 80, 7000, 7500, 7999, 8000, 53, 9, 51_820, 1];
+/// Where the host itself listens, on all addresses and over both transports.
+pub(crate) const SERVICE: u16 = 2222;
+const PORTS: [u16; 13] = [
+    22, 22, 80, 80, 7000, 7500, 7999, 8000, 53, 9, 51_820, 1, SERVICE,
+];
 const SOURCE_PORTS: [u16; 6] = [40_000, 53, 123, 1900, 54, 0];
 const FLAGS: [u8; 12] = [2, 2, 2, 16, 24, 17, 4, 18, 0, 3, 6, 1];
 
@@ -123,6 +133,20 @@ pub(crate) fn policy(mode: Mode) -> Config {
         host,
         apps: apps.into_iter().map(Arc::new).collect(),
     }
+}
+
+/// A policy with every rule enforced, and two apps that also limit rates.
+pub(crate) fn rated_policy(mode: Mode) -> Config {
+    let mut config = policy(Mode::Enforce);
+    for app in &mut config.apps {
+        let app = Arc::make_mut(app);
+        match app.name.as_str() {
+            "web" => app.protection.packet_rate = rate(mode, 20),
+            "ssh" => app.protection.syn_rate = rate(mode, 5),
+            _ => {}
+        }
+    }
+    config
 }
 
 fn set_modes(app: &mut App, mode: Mode) {
@@ -206,7 +230,7 @@ fn packet(random: &mut Random) -> Vec<u8> {
 fn fragment(random: &mut Random, frame: &mut Vec<u8>) {
     let (offset, more) = (random.pick(&[0_u16, 0, 8, 1024]), random.below(2) as u16);
     if frame[12] == 0x08 {
-        let field = offset / 8 | more << 13;
+        let field = (offset / 8) | (more << 13);
         frame[20..22].copy_from_slice(&field.to_be_bytes());
     } else {
         let [high, low] = (offset | more).to_be_bytes();

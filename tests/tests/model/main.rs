@@ -1,5 +1,7 @@
 //! The program agrees with an independent reference: random frames under random policies, each
 //! run through the kernel and judged a second time in plain Rust.
+//!
+//! `SPECTRUM_SEED` repeats a run.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,14 +12,23 @@
 )]
 
 mod generator;
+mod operator;
 #[path = "../support/policy.rs"]
 mod policy;
+mod rates;
 mod reference;
 
-use std::{collections::BTreeMap, env, net::IpAddr, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    env,
+    net::{IpAddr, TcpListener, UdpSocket},
+    process::ExitCode,
+    thread,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use nix::sched::{CloneFlags, unshare};
 use spectrum_common::reason::Reason;
 use spectrum_tests::requirements;
 use spectrum_user::{
@@ -25,7 +36,7 @@ use spectrum_user::{
     dataplane::Filter,
 };
 
-use generator::{ADDRESSES, Random};
+use generator::{ADDRESSES, Random, SERVICE};
 use reference::{Outcome, Verdict};
 
 /// Frames of each trial.
@@ -39,22 +50,39 @@ fn main() -> ExitCode {
     let trials = vec![
         trial("agrees::with_every_rule_enforced", |random| {
             let mut seen = Seen::default();
-            agree(&generator::policy(Mode::Enforce), random, FRAMES, &mut seen)?;
+            let config = generator::policy(Mode::Enforce);
+            agree(&mut load(&config)?, &config, random, FRAMES, &mut seen)?;
             seen.ensure_every_reason_but_rates("dropped")
         }),
         trial("agrees::with_every_rule_monitored", |random| {
             let mut seen = Seen::default();
-            agree(&generator::policy(Mode::Monitor), random, FRAMES, &mut seen)?;
+            let config = generator::policy(Mode::Monitor);
+            agree(&mut load(&config)?, &config, random, FRAMES, &mut seen)?;
             seen.ensure_every_reason_but_rates("monitored")
         }),
         trial("agrees::with_rules_in_random_modes", |random| {
             let mut seen = Seen::default();
             for _ in 0..FRAMES / FRAMES_PER_POLICY {
                 let config = generator::random_policy(random);
-                agree(&config, random, FRAMES_PER_POLICY, &mut seen)?;
+                let mut filter = load(&config)?;
+                agree(&mut filter, &config, random, FRAMES_PER_POLICY, &mut seen)?;
             }
             seen.ensure_every_reason_but_rates("dropped")?;
             seen.ensure_every_reason_but_rates("monitored")
+        }),
+        trial("agrees::with_entries_of_the_operator", |random| {
+            let mut seen = Seen::default();
+            let config = generator::policy(Mode::Enforce);
+            let mut filter = load(&config)?;
+            let config = operator::list(&mut filter, &config)?;
+            agree(&mut filter, &config, random, FRAMES, &mut seen)?;
+            seen.ensure_every_reason_but_rates("dropped")
+        }),
+        trial("agrees::with_rates_enforced", |random| {
+            rates::agree(Mode::Enforce, random, FRAMES)
+        }),
+        trial("agrees::with_rates_monitored", |random| {
+            rates::agree(Mode::Monitor, random, FRAMES)
         }),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -69,10 +97,25 @@ fn trial(name: &'static str, run: fn(&mut Random) -> Result<()>) -> Trial {
             Ok(seed) => seed.parse()?,
             Err(_) => 20_261,
         };
-        match run(&mut Random(seed)) {
+        match in_own_namespace(|| run(&mut Random(seed))) {
             Ok(()) => Ok(Completion::Completed),
             Err(error) => Err(Failed::from(format!("SPECTRUM_SEED={seed}: {error:#}"))),
         }
+    })
+}
+
+/// Plays on a host without other sockets than those of its service, since the program looks for
+/// the sockets of whoever runs it.
+fn in_own_namespace(play: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let play = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        let _tcp = TcpListener::bind(("::", SERVICE))?;
+        let _udp = UdpSocket::bind(("::", SERVICE))?;
+        play()
+    };
+    thread::scope(|scope| match scope.spawn(play).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
     })
 }
 
@@ -105,11 +148,31 @@ impl Seen {
     }
 }
 
-/// Runs `count` frames through the program and through the reference.
-fn agree(config: &Config, random: &mut Random, count: usize, seen: &mut Seen) -> Result<()> {
-    let addresses: Vec<IpAddr> = ADDRESSES.iter().map(|ip| ip.parse().unwrap()).collect();
+fn addresses() -> Vec<IpAddr> {
+    ADDRESSES.iter().map(|ip| ip.parse().unwrap()).collect()
+}
+
+fn load(config: &Config) -> Result<Filter> {
     let mut filter = Filter::load_private()?;
-    filter.apply(config, &addresses)?;
+    filter.apply(config, &addresses())?;
+    Ok(filter)
+}
+
+/// Runs `count` frames through the program, which has seen none yet, and through the reference.
+fn agree(
+    filter: &mut Filter,
+    config: &Config,
+    random: &mut Random,
+    count: usize,
+    seen: &mut Seen,
+) -> Result<()> {
+    let addresses = addresses();
+    let slots = filter.maps().slots()?;
+    let apps = config.apps.iter();
+    let owners: Vec<_> = apps
+        .map(|app| (Some(app.name.clone()), slots[&app.id]))
+        .chain([(None, 0)])
+        .collect();
     let mut expected: BTreeMap<Verdict, (u64, u64)> = BTreeMap::new();
     for number in 0..count {
         let frame = generator::frame(random);
@@ -126,32 +189,21 @@ fn agree(config: &Config, random: &mut Random, count: usize, seen: &mut Seen) ->
         let cell = expected.entry(verdict.clone()).or_default();
         cell.0 += 1;
         cell.1 += frame.len() as u64;
-        // The actions agree; the cells are compared now and then, and at the end.
-        if number % 50 == 49 || number == count - 1 {
-            compare(config, &filter, &expected).with_context(|| {
-                format!(
-                    "within the 50 frames before {number}, the last: {}",
-                    hex(&frame)
-                )
-            })?;
-        }
+        compare(&owners, filter, &expected)
+            .with_context(|| format!("frame {number}: {}", hex(&frame)))?;
     }
     Ok(())
 }
 
+/// Every cell of every app (with its slot) and of the host holds what it should.
 fn compare(
-    config: &Config,
+    owners: &[(Option<String>, u32)],
     filter: &Filter,
     expected: &BTreeMap<Verdict, (u64, u64)>,
 ) -> Result<()> {
-    let slots = filter.maps().slots()?;
     let mut counted = BTreeMap::new();
-    let names = config
-        .apps
-        .iter()
-        .map(|app| (Some(app.name.clone()), slots[&app.id]));
-    for (app, slot) in names.chain([(None, 0)]) {
-        let snapshot = filter.maps().counters(slot)?;
+    for (app, slot) in owners {
+        let snapshot = filter.maps().counters(*slot)?;
         let mut note = |outcome, packets, bytes| {
             if packets != 0 {
                 let app = app.clone();

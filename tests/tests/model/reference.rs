@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use spectrum_user::config::{App, Config, EdgeIps, Mode, Transport};
 
+use crate::generator::SERVICE;
+
 /// The end of a packet: the app (`None`: the host) and what was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Verdict {
@@ -73,7 +75,27 @@ impl Judge {
     }
 }
 
-/// Decides about a frame, for a host with `addresses` and no other sockets.
+/// Who a packet is charged to where rates are limited.
+pub(crate) struct Sender {
+    /// The source; for IPv6 its /64.
+    pub(crate) network: IpAddr,
+    /// It sends the first SYN of a connection.
+    pub(crate) opens: bool,
+}
+
+pub(crate) fn sender(frame: &[u8]) -> Option<Sender> {
+    let Headers::Packet(facts) = headers(frame) else {
+        return None;
+    };
+    let bits = if facts.source.is_ipv4() { 32 } else { 64 };
+    Some(Sender {
+        network: IpNet::new(facts.source, bits).ok()?.network(),
+        opens: facts.protocol == 6 && facts.flags & 0x12 == 0x02,
+    })
+}
+
+/// Decides about a frame by all rules but the rates, for a host with `addresses` that itself
+/// listens on the port [`SERVICE`].
 pub(crate) fn decide(config: &Config, addresses: &[IpAddr], frame: &[u8]) -> Verdict {
     let mut judge = Judge {
         app: None,
@@ -118,7 +140,7 @@ fn judge_ours(judge: &mut Judge, config: &Config, addresses: &[IpAddr], facts: &
     };
     let Some(app) = apps().find(|app| app.ports.first <= port && port <= app.ports.last) else {
         let opens = transport == Transport::Udp || facts.flags & 0x12 == 0x02;
-        if opens {
+        if opens && port != SERVICE {
             judge.rule(config.host.closed_ports.expect("set"), "closed_port");
         }
         return;
@@ -253,8 +275,9 @@ fn ipv6(packet: &[u8]) -> Option<Facts> {
     }
     let (source, destination) = (address(8), address(24));
     let mut facts = Facts {
-        source: source.into(),
-        destination: destination.into(),
+        // An entry for an IPv4 address holds however the address is written.
+        source: source.to_canonical(),
+        destination: destination.to_canonical(),
         protocol: header[6],
         later_fragment: false,
         first_fragment: false,
@@ -271,6 +294,7 @@ fn ipv6(packet: &[u8]) -> Option<Facts> {
     let martian = source.is_multicast()
         || source.is_loopback()
         || source.is_unspecified()
+        || source.to_ipv4_mapped().is_some()
         || source == destination;
     facts.defect = facts.defect.or(martian.then_some("martian"));
     Some(facts)
