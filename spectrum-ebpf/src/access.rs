@@ -152,3 +152,6 @@ fn look_up_prefixes(lists: &impl Lists, key: &AccessKey) -> Listed {
 fn is_live(lists: &impl Lists, entry: &AccessEntry) -> bool {
     entry.expires_s == 0 || lists.boot_seconds() < entry.expires_s
 }
+
+#[cfg(test)]
+mod access_test;

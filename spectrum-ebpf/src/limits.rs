@@ -193,3 +193,6 @@ pub const fn rate_limit(
         per_second,
     }
 }
+
+#[cfg(test)]
+mod limits_test;

@@ -52,7 +52,6 @@ pub struct Packet {
 }
 
 /// What a frame turned out to be.
-#[repr(u32)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// Neither IPv4 nor IPv6, under at most two VLAN tags.
@@ -118,3 +117,6 @@ fn read_headers(frame: &(impl Bytes + ?Sized), packet: &mut Packet) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod parse_test;

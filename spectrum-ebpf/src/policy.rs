@@ -212,3 +212,6 @@ fn judge_rates(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod policy_test;

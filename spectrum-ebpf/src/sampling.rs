@@ -32,3 +32,6 @@ pub fn lost(budget: &mut EventBudget) {
     budget.lost += 1;
     budget.suppressed += 1;
 }
+
+#[cfg(test)]
+mod sampling_test;

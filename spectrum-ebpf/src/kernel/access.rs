@@ -82,6 +82,8 @@ impl Lists for AccessMaps {
         const NANOS_PER_SECOND: u64 = 1_000_000_000;
         // SAFETY: the helper takes no arguments.
         let nanos = unsafe { bpf_ktime_get_boot_ns() };
-        (nanos / NANOS_PER_SECOND) as u32
+        #[expect(clippy::cast_possible_truncation, reason = "136 years")]
+        let seconds = (nanos / NANOS_PER_SECOND) as u32;
+        seconds
     }
 }

@@ -28,6 +28,7 @@ impl FrameBytes {
 }
 
 impl Bytes for FrameBytes {
+    #[expect(clippy::cast_possible_truncation, reason = "a frame is far shorter")]
     #[inline(always)]
     fn length(&self) -> u32 {
         self.length as u32

@@ -61,7 +61,7 @@ fn tuple(packet: &Packet) -> (bpf_sock_tuple, u32) {
     let tuple = bpf_sock_tuple {
         __bindgen_anon_1: form,
     };
-    #[expect(clippy::cast_possible_truncation, reason = "a tuple has 36 bytes")]
+    #[expect(clippy::cast_possible_truncation, reason = "at most 36")]
     let size = size as u32;
     (tuple, size)
 }

@@ -1,0 +1,314 @@
+//! The order of the rules, and what a mode makes of them.
+
+use std::vec::Vec;
+
+use spectrum_common::address::Address;
+
+use super::*;
+use crate::{limits::Admission, parse::flag};
+
+const SLOT: u32 = 1;
+const PORT: u16 = 80;
+
+/// One edge address with one app, on TCP and UDP, and a source that everything is wrong with.
+#[derive(Default)]
+struct World {
+    settings: spectrum_common::settings::Settings,
+    app: App,
+    edge: Edge,
+    global: Option<Listed>,
+    own: Option<Listed>,
+    has_socket: bool,
+    is_over: bool,
+}
+
+impl Tables for World {
+    fn settings(&self) -> &spectrum_common::settings::Settings {
+        &self.settings
+    }
+
+    fn edge(&self, destination: &Address) -> Option<Edge> {
+        (*destination == edge()).then_some(Edge {
+            tcp_directory: 1,
+            udp_directory: 1,
+            ..self.edge
+        })
+    }
+
+    fn port_entry(&self, page: u32, index: u8) -> u16 {
+        match (page, index) {
+            (1, 0) => 2,
+            (2, 80) => 1,
+            (_, _) => 0,
+        }
+    }
+
+    fn app(&self, slot: u32) -> Option<impl core::borrow::Borrow<App>> {
+        (slot <= SLOT).then_some(self.app)
+    }
+
+    fn may_be_listed(&self, _source: &Address) -> bool {
+        self.global.is_some() || self.own.is_some()
+    }
+
+    fn look_up(&self, scope: u32, _source: &Address) -> Listed {
+        let listed = if scope == GLOBAL_SCOPE {
+            self.global
+        } else {
+            self.own
+        };
+        listed.unwrap_or(Listed::Nowhere)
+    }
+
+    fn reflector_ports(&self, _set: u32, word: u16) -> u64 {
+        // Port 53.
+        u64::from(word == 0) << 53
+    }
+
+    fn has_socket(&self, _packet: &Packet) -> bool {
+        self.has_socket
+    }
+
+    fn admit(&self, packet: &Packet, _slot: u32, app: &App) -> Admission {
+        Admission {
+            over_packet_rate: self.is_over && app.packet_rate.mode != mode::OFF,
+            over_syn_rate: self.is_over && app.syn_rate.mode != mode::OFF && packet.opens_tcp(),
+        }
+    }
+}
+
+fn edge() -> Address {
+    Address::from_ipv4_be(1)
+}
+
+fn syn() -> Packet {
+    Packet {
+        kind: Kind::Addressed,
+        source: Address::from_ipv4_be(2),
+        destination: edge(),
+        protocol: protocol::TCP,
+        has_ports: true,
+        tcp_flags: flag::SYN,
+        source_port: 50_000,
+        destination_port: PORT,
+        ..Packet::default()
+    }
+}
+
+/// The first fragment of a datagram from a DNS server.
+fn reflected() -> Packet {
+    Packet {
+        protocol: protocol::UDP,
+        fragment: Fragment::First,
+        tcp_flags: 0,
+        source_port: 53,
+        ..syn()
+    }
+}
+
+fn limit(mode: u32) -> spectrum_common::app::RateLimit {
+    spectrum_common::app::RateLimit {
+        mode,
+        ..Default::default()
+    }
+}
+
+/// A world in which every rule matches a packet made for it, in the given mode.
+fn hostile(mode: u32) -> World {
+    World {
+        settings: spectrum_common::settings::Settings {
+            malformed: mode,
+            closed_ports: mode,
+            ..Default::default()
+        },
+        app: App {
+            blocklist: mode,
+            allowlist: mode,
+            reflectors: mode,
+            fragments: mode,
+            has_access_entries: 1,
+            packet_rate: limit(mode),
+            syn_rate: limit(mode),
+            ..App::default()
+        },
+        edge: Edge {
+            tcp_fragments: mode,
+            udp_fragments: mode,
+            ..Edge::default()
+        },
+        global: Some(Listed::Blocked),
+        is_over: true,
+        ..World::default()
+    }
+}
+
+/// The reasons in the order in which they are found, by switching off each rule that matched.
+fn order_of(packet: &Packet) -> Vec<Reason> {
+    let mut world = hostile(mode::ENFORCE);
+    let mut reasons = Vec::new();
+    while let Outcome::Dropped(reason) = decide(packet, &world).outcome {
+        reasons.push(reason);
+        match reason {
+            Reason::Malformed | Reason::TcpFlags | Reason::Martian => world.settings.malformed = 0,
+            Reason::ClosedPort => world.settings.closed_ports = 0,
+            Reason::Blocked => world.app.blocklist = 0,
+            Reason::NotAllowed => world.app.allowlist = 0,
+            Reason::Reflector => world.app.reflectors = 0,
+            Reason::Fragment => {
+                world.app.fragments = 0;
+                world.edge = Edge::default();
+            }
+            Reason::PacketRate => world.app.packet_rate = limit(mode::OFF),
+            Reason::SynRate => world.app.syn_rate = limit(mode::OFF),
+        }
+    }
+    reasons
+}
+
+#[test]
+fn rules_are_asked_in_their_order() {
+    use Reason::{
+        Blocked, ClosedPort, Malformed, Martian, NotAllowed, PacketRate, Reflector, SynRate,
+    };
+    let martian = |packet| Packet {
+        defect: Some(Martian),
+        ..packet
+    };
+    assert_eq!(
+        order_of(&martian(syn())),
+        [Martian, Blocked, NotAllowed, PacketRate, SynRate]
+    );
+    assert_eq!(
+        order_of(&reflected()),
+        [Blocked, NotAllowed, Reflector, Reason::Fragment, PacketRate]
+    );
+    let closed = Packet {
+        destination_port: PORT + 1,
+        ..syn()
+    };
+    assert_eq!(order_of(&closed), [ClosedPort]);
+    let later = Packet {
+        fragment: Fragment::Later,
+        has_ports: false,
+        ..reflected()
+    };
+    assert_eq!(order_of(&later), [Reason::Fragment]);
+    let cut = Packet {
+        has_ports: false,
+        defect: Some(Malformed),
+        ..syn()
+    };
+    assert_eq!(order_of(&cut), [Malformed]);
+}
+
+#[test]
+fn nothing_is_dropped_in_mode_monitor_and_the_first_rule_is_named() {
+    let verdict = decide(&reflected(), &hostile(mode::MONITOR));
+    assert_eq!(verdict.slot, SLOT);
+    assert_eq!(verdict.outcome, Outcome::Monitored(Reason::Blocked));
+
+    // A later rule that enforces drops what an earlier one only watched.
+    let mut mixed = hostile(mode::MONITOR);
+    mixed.app.fragments = mode::ENFORCE;
+    let verdict = decide(&reflected(), &mixed);
+    assert_eq!(verdict.outcome, Outcome::Dropped(Reason::Fragment));
+
+    // A defect is counted at the host, wherever the packet goes on to.
+    let martian = Packet {
+        defect: Some(Reason::Martian),
+        ..syn()
+    };
+    let verdict = decide(&martian, &hostile(mode::MONITOR));
+    assert_eq!(verdict.slot, HOST_SLOT);
+    assert_eq!(verdict.outcome, Outcome::Monitored(Reason::Martian));
+}
+
+#[test]
+fn what_is_not_ours_passes_whatever_it_is() {
+    let world = hostile(mode::ENFORCE);
+    let elsewhere = Packet {
+        destination: Address::from_ipv4_be(9),
+        defect: Some(Reason::Martian),
+        ..syn()
+    };
+    let icmp = Packet {
+        protocol: 1,
+        has_ports: false,
+        ..syn()
+    };
+    for packet in [elsewhere, icmp, Packet::default()] {
+        assert_eq!(decide(&packet, &world), Verdict::PASSED);
+    }
+}
+
+#[test]
+fn a_closed_port_is_silent_unless_somebody_listens_or_the_host_has_asked() {
+    let world = hostile(mode::ENFORCE);
+    let closed = Packet {
+        destination_port: PORT + 1,
+        ..syn()
+    };
+    let answer = Packet {
+        tcp_flags: flag::SYN | flag::ACK,
+        ..closed
+    };
+    let listening = World {
+        has_socket: true,
+        ..hostile(mode::ENFORCE)
+    };
+    let dropped = Outcome::Dropped(Reason::ClosedPort);
+    assert_eq!(decide(&closed, &world).outcome, dropped);
+    assert_eq!(decide(&answer, &world), Verdict::PASSED);
+    assert_eq!(decide(&closed, &listening), Verdict::PASSED);
+}
+
+/// Who wins when the scopes disagree.
+#[test]
+fn the_scopes_of_the_lists() {
+    use Listed::{Allowed, Blocked};
+    let blocked = Outcome::Dropped(Reason::Blocked);
+    let not_allowed = Outcome::Dropped(Reason::NotAllowed);
+    for (global, own, block_only, with_allowlist) in [
+        (None, None, Outcome::Passed, not_allowed),
+        (None, Some(Allowed), Outcome::Passed, Outcome::Passed),
+        (None, Some(Blocked), blocked, blocked),
+        (Some(Allowed), None, Outcome::Passed, not_allowed),
+        (Some(Allowed), Some(Blocked), blocked, blocked),
+        (Some(Blocked), Some(Allowed), blocked, blocked),
+    ] {
+        let mut world = World {
+            global,
+            own,
+            is_over: false,
+            ..hostile(mode::ENFORCE)
+        };
+        assert_eq!(
+            decide(&syn(), &world).outcome,
+            with_allowlist,
+            "{global:?} {own:?}"
+        );
+        world.app.allowlist = mode::OFF;
+        assert_eq!(
+            decide(&syn(), &world).outcome,
+            block_only,
+            "{global:?} {own:?}"
+        );
+    }
+}
+
+#[test]
+fn a_verdict_survives_as_a_number() {
+    for &reason in Reason::ALL {
+        for outcome in [
+            Outcome::Passed,
+            Outcome::Monitored(reason),
+            Outcome::Dropped(reason),
+        ] {
+            let verdict = Verdict {
+                slot: 1023,
+                outcome,
+            };
+            assert_eq!(Verdict::from_bits(verdict.to_bits()), verdict);
+        }
+    }
+}
