@@ -44,20 +44,21 @@ enum Part {
 
 pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
-    let toolchain = if wanted(Part::Build) {
-        ensure_toolchain()
-    } else {
-        Ok(())
-    };
+    let mut missing = Vec::new();
+    if wanted(Part::Build) {
+        missing.extend(ensure_toolchain().err().map(|error| format!("{error:#}")));
+    }
     let groups = [(Part::Lab, LAB), (Part::Bench, BENCH)];
     let packages = groups
         .into_iter()
         .filter(|(part, _)| wanted(*part))
         .flat_map(|(_, group)| group);
     let absent = ensure_packages(packages)?;
-    toolchain?;
     if !absent.is_empty() {
-        bail!("{}", packages::remedy(&absent));
+        missing.push(packages::remedy(&absent));
+    }
+    if !missing.is_empty() {
+        bail!("{}", missing.join("\n"));
     }
     if shell::is_root() && wanted(Part::Lab) {
         mount_bpffs()?;

@@ -148,8 +148,8 @@ enum Outcome<'a> {
     Ignored(String),
 }
 
-/// `test name ... FAILED`, `test name ... ignored, reason`; libtest-mimic pads the name and puts
-/// `[kind]` before it.
+/// `test name ... FAILED`, `test name ... ignored, reason`; libtest-mimic pads the name, puts
+/// `[kind]` before it, and writes `ignored (reason)`.
 fn outcome(line: &str) -> Option<Outcome<'_>> {
     let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
     let name = match name.split_once("] ") {
@@ -162,7 +162,7 @@ fn outcome(line: &str) -> Option<Outcome<'_>> {
     let reason = outcome.strip_prefix("ignored")?;
     Some(Outcome::Ignored(match reason.strip_prefix(", ") {
         Some(reason) => format!("{name} ({reason})"),
-        None => name.to_owned(),
+        None => format!("{name}{reason}"),
     }))
 }
 

@@ -55,7 +55,7 @@ fn every_runner_is_counted_and_every_failure_named() {
         skips: vec![
             "sample: tests::skipped (needs root)".to_owned(),
             "sample: tests::skipped_silently".to_owned(),
-            "mimic: needs root".to_owned(),
+            "mimic: unprivileged (needs root)".to_owned(),
             "sample (documentation): src/lib.rs - one (line 7)".to_owned(),
         ],
     };
