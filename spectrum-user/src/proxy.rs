@@ -26,7 +26,7 @@ mod udp;
 mod worker;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, iter,
     net::{Ipv6Addr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -189,7 +189,7 @@ impl Proxy {
         // Ports where sockets of our own are open, perhaps on another address.
         let served = state.served.listeners.keys();
         let draining = state.draining.iter().map(|(bind, _)| bind);
-        let mut ours: std::collections::HashSet<_> = served
+        let mut ours: HashSet<_> = served
             .chain(draining)
             .map(|bind| (bind.transport, bind.address.port()))
             .collect();
@@ -288,7 +288,9 @@ fn hand_over(
 
 fn listeners_after(served: &Served, plan: &Plan<'_>) -> HashMap<Bind, AppId> {
     let mut listeners = served.listeners.clone();
-    listeners.retain(|bind, _| !plan.close.contains(bind));
+    for bind in &plan.close {
+        listeners.remove(bind);
+    }
     listeners.extend(plan.hand_over.iter().copied());
     listeners.extend(plan.open.iter().map(|(bind, app)| (*bind, app.id)));
     listeners

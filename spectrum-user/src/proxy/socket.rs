@@ -103,7 +103,7 @@ pub(super) fn allow_fragments(socket: &impl AsFd, family: IpAddr) -> io::Result<
 pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
     // SAFETY: the struct holds only integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    let mut length = socket_length::<libc::tcp_info>();
+    let mut length = length_of(&info);
     // SAFETY: the kernel writes at most `length` bytes to `info`, and the new length to `length`.
     unsafe {
         libc::getsockopt(
@@ -117,13 +117,6 @@ pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
     Duration::from_micros(info.tcpi_rtt.into())
 }
 
-/// The size of an option, as system calls take it.
-const fn socket_length<T>() -> libc::socklen_t {
-    #[expect(clippy::cast_possible_truncation, reason = "options are small")]
-    let length = size_of::<T>() as libc::socklen_t;
-    length
-}
-
 fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the kernel reads `size_of(value)` bytes from `value`.
     let result = unsafe {
@@ -132,7 +125,7 @@ fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> 
             level,
             name,
             (&raw const value).cast(),
-            socket_length::<libc::c_int>(),
+            length_of(&value),
         )
     };
     if result == 0 {
@@ -140,4 +133,9 @@ fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> 
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "an option is small")]
+fn length_of<T>(option: &T) -> libc::socklen_t {
+    size_of_val(option) as libc::socklen_t
 }

@@ -128,7 +128,8 @@ pub(crate) fn with_options(mut frame: Vec<u8>, words: u8) -> Vec<u8> {
 
 /// IPv4 as a fragment: offset in bytes, and whether more follow.
 pub(crate) fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
-    let field = offset / 8 | if more { 0x2000 } else { 0 };
+    let more = if more { 0x2000 } else { 0 };
+    let field = (offset / 8) | more;
     set_u16(&mut frame, IP + 6, |_| field);
     frame
 }
