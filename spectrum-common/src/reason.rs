@@ -65,7 +65,8 @@ macro_rules! reasons {
 reasons! {
     /// A header is cut short, or its lengths contradict each other.
     Malformed malformed = 0,
-    /// TCP flags that no stack sends: none at all, SYN with FIN or RST, FIN without ACK (RFC 9293).
+    /// TCP flags that no stack sends: neither SYN, ACK nor RST; SYN with FIN or RST; FIN without ACK
+    /// (RFC 9293).
     TcpFlags tcp_flags = 1,
     /// A source that cannot be one: loopback, multicast, unspecified, broadcast, or the
     /// destination itself (RFC 6890, "land").

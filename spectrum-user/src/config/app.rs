@@ -238,6 +238,6 @@ pub struct Timeouts {
 pub struct Limits {
     /// TCP connections, or UDP sessions, of the whole app at once.
     pub connections: u32,
-    /// The same for one source address.
+    /// The same for one source (IPv6: for a /64).
     pub connections_per_source: u32,
 }
