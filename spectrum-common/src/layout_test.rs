@@ -48,7 +48,7 @@ fn a_reason_is_its_number_its_name_and_its_field() {
     for &reason in Reason::ALL {
         assert_eq!(*fields.get(reason), reason as u32, "{}", reason.name());
     }
-    let unknown = Reason::ALL.len() as u32;
+    let unknown = u32::try_from(Reason::ALL.len()).expect("a few");
     assert_eq!(Reason::try_from(unknown), Err(unknown));
 }
 
