@@ -1,7 +1,7 @@
 //! The data plane as user space sees it: the only part of the program that knows aya.
 //!
-//! [`Filter`] is a loaded program with its maps. [`plan`](mod@plan) turns a configuration into what the maps
-//! should hold, without touching them; [`sync`] writes the difference. Everything that only looks
+//! [`Filter`] is a loaded program with its maps. `plan` turns a configuration into what the maps
+//! should hold, without touching them; `sync` writes the difference. Everything that only looks
 //! ([`counters`], [`lists`], [`tables`]) works on [`Maps`], which the daemon takes from the loaded
 //! program and the command line from the pins, so that it works while no daemon runs.
 

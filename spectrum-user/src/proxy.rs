@@ -1,9 +1,8 @@
 //! The proxy: carries what the data plane let through to the hidden origins.
 //!
-//! The life of a connection: a [worker](worker) accepts it on a [listener](listener), it is
-//! [admitted](limits), an [origin](origin) is reached, the [header](proxy_protocol) is sent, bytes
-//! are [relayed](tcp::relay), and its [account](account) is closed. UDP [sessions](udp) go the
-//! same way.
+//! The life of a connection: a `worker` accepts it on a `listener`, it is admitted (`limits`), an
+//! `origin` is reached, the header ([`proxy_protocol`]) is sent, bytes are relayed (`tcp`), and its
+//! `account` is closed. UDP sessions (`udp`) go the same way.
 //!
 //! - The proxy never reads a configuration file, and knows nothing of BPF.
 //! - A worker never waits for another: each has a thread, a runtime and listeners of its own.

@@ -25,7 +25,7 @@ use super::{
     plan::{Plan, Slots},
 };
 
-/// What a call of [`apply`] changed.
+/// What an application of a plan changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     pub apps_added: usize,
