@@ -1,6 +1,9 @@
 //! What holds for the whole interface.
 
 /// The single element of the map `settings`.
+///
+/// A version that changes it should keep its size and the places of `abi_version`,
+/// `interface_index` and `attach_mode`: its successor then replaces the filter without a gap.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {

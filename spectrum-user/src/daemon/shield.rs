@@ -124,7 +124,7 @@ impl Shield {
                  lists go on"
             ),
             Inherited::Replaced(why) => log::warn!(
-                "{interface}: filter of another version replaced without a gap, {mode} mode \
+                "{interface}: filter of another version replaced, {mode} mode \
                  ({why}); its counters start at zero, and entries of `spectrum block` and \
                  `spectrum allow` are gone"
             ),

@@ -118,9 +118,10 @@ impl Filter {
     ) -> Result<(Self, AttachMode), Error> {
         pins.remove_leftovers(found)?;
         let mut filter = Self::load_pinned(pins, found)?;
-        let before = filter.maps.settings()?;
-        let is_ours = *found == Found::Compatible && before.interface_index == index;
-        let attached = AttachMode::from_number(before.attach_mode).filter(|_| is_ours);
+        let attached = match found {
+            Found::Nothing => None,
+            Found::Compatible | Found::Incompatible(_) => attached_to(pins, index)?,
+        };
         filter.apply_locked(config, addresses)?;
         let program = filter.program()?;
         let next = pins.next(PROGRAM);
@@ -254,6 +255,17 @@ impl Filter {
     fn program(&mut self) -> Result<&mut Xdp, Error> {
         program(&mut self.ebpf, names::PROGRAM)
     }
+}
+
+/// How the pinned link is attached, if it belongs to the interface with this index.
+fn attached_to(pins: &Pins, index: u32) -> Result<Option<AttachMode>, Error> {
+    let settings = pins.settings().or_else(|error| match error {
+        // Without its settings, nobody knows what the link belongs to.
+        Error::Map { .. } => Ok(None),
+        other => Err(other),
+    })?;
+    let ours = settings.filter(|settings| settings.interface_index == index);
+    Ok(ours.and_then(|settings| AttachMode::from_number(settings.attach_mode)))
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {

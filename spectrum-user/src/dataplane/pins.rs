@@ -170,14 +170,9 @@ impl Pins {
         if let Some(absent) = required.find(|name| !self.dir.join(name).exists()) {
             return Ok(Found::Incompatible(format!("{absent} is missing")));
         }
-        let info = MapInfo::from_pin(self.map(names::SETTINGS))
-            .map_err(Error::map(names::SETTINGS, "open its pin"))?;
-        if info.value_size() as usize != size_of::<Settings>() {
+        let Some(settings) = self.settings()? else {
             return Ok(Found::Incompatible("other settings".to_owned()));
-        }
-        let settings = aya::maps::Array::<_, Settings>::try_from(self.open_map(names::SETTINGS)?)
-            .and_then(|settings| settings.get(&0, 0))
-            .map_err(Error::map(names::SETTINGS, "read"))?;
+        };
         if settings.abi_version == ABI_VERSION {
             Ok(Found::Compatible)
         } else {
@@ -186,6 +181,20 @@ impl Pins {
                 settings.abi_version
             )))
         }
+    }
+
+    /// What the pinned settings say, also those of another version as long as they have the same
+    /// size; `None` otherwise.
+    pub(super) fn settings(&self) -> Result<Option<Settings>, Error> {
+        let path = self.map(names::SETTINGS);
+        let info = MapInfo::from_pin(path).map_err(Error::map(names::SETTINGS, "open its pin"))?;
+        if info.value_size() as usize != size_of::<Settings>() {
+            return Ok(None);
+        }
+        aya::maps::Array::<_, Settings>::try_from(self.open_map(names::SETTINGS)?)
+            .and_then(|settings| settings.get(&0, 0))
+            .map(Some)
+            .map_err(Error::map(names::SETTINGS, "read"))
     }
 
     /// Removes maps and program that lead nowhere: those of a start that failed before it
