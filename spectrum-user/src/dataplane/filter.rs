@@ -120,7 +120,7 @@ impl Filter {
         let mut filter = Self::load_pinned(pins, found)?;
         let attached = match found {
             Found::Nothing => None,
-            Found::Compatible | Found::Incompatible(_) => attached_to(pins, index)?,
+            Found::Compatible | Found::Incompatible(_) => attached_to(pins, index),
         };
         filter.apply_locked(config, addresses)?;
         let program = filter.program()?;
@@ -258,14 +258,11 @@ impl Filter {
 }
 
 /// How the pinned link is attached, if it belongs to the interface with this index.
-fn attached_to(pins: &Pins, index: u32) -> Result<Option<AttachMode>, Error> {
-    let settings = pins.settings().or_else(|error| match error {
-        // Without its settings, nobody knows what the link belongs to.
-        Error::Map { .. } => Ok(None),
-        other => Err(other),
-    })?;
+fn attached_to(pins: &Pins, index: u32) -> Option<AttachMode> {
+    // A filter whose settings are gone was reported as such: nobody knows what its link belongs to.
+    let settings = pins.settings().unwrap_or_default();
     let ours = settings.filter(|settings| settings.interface_index == index);
-    Ok(ours.and_then(|settings| AttachMode::from_number(settings.attach_mode)))
+    ours.and_then(|settings| AttachMode::from_number(settings.attach_mode))
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp, Error> {
