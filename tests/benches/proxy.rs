@@ -11,9 +11,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum, builder::PossibleValuesParser};
 use spectrum_tests::{
+    interrupt,
     load::{Span, raise_file_limit},
     peers::{
-        Subject, interrupt,
+        Subject,
         measurement::{MEASUREMENTS, Measurement, Metric},
         report::{Report, Results, table},
         site::{Settings, Site, Stage},
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
             arguments.only.is_empty() || arguments.only.iter().any(|name| name == measurement.name)
         })
         .collect();
-    interrupt::install()?;
+    let _watch = interrupt::watch(1)?;
     let stage = Stage::new(settings(arguments.quick)?, raise_file_limit()?)?;
     let repeats = if arguments.quick { 2 } else { 5 };
     let results = run(&stage, &measurements, repeats)?;

@@ -109,7 +109,7 @@ impl fmt::Display for Outcome {
 /// # Errors
 /// Not root, a kernel without what the lab needs, or a daemon that does not start or ends early.
 pub fn run(options: Options) -> Result<Outcome> {
-    interrupt::watch(1)?;
+    let _watch = interrupt::watch(1)?;
     let lab = Lab::new().context("building the lab (it needs root)")?;
     let origins = Origins::start(&lab)?;
     let host = HostDocument {

@@ -5,16 +5,20 @@
 //! removed when the next lab starts.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tempfile::TempDir;
 
 const PREFIX: &str = "spectrum-";
 
@@ -31,14 +35,34 @@ pub(crate) fn unique_name() -> String {
     format!("{PREFIX}{}-{number}", process::id())
 }
 
+/// A directory for the files of a lab.
+pub(crate) fn directory(lab: &str) -> io::Result<TempDir> {
+    let _making = make();
+    tempfile::Builder::new()
+        .prefix(&format!("{lab}-"))
+        .tempdir()
+}
+
 /// Removes what processes that are gone have left.
 pub fn sweep_dead() {
     sweep(|pid| !Path::new("/proc").join(pid.to_string()).exists());
 }
 
-/// Removes everything that this process has made. For those who must exit without unwinding.
-pub fn sweep_own() {
+/// Held by whoever makes something, and for good by the one who removes everything.
+static MAKING: RwLock<()> = RwLock::new(());
+
+/// To be held while something is made that outlives the process. Once [`sweep_own_and_exit`] has begun,
+/// this never returns: what was made now would stay.
+pub(crate) fn make() -> RwLockReadGuard<'static, ()> {
+    MAKING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that this process has made, and exits with `status` before anybody can make
+/// more.
+pub(crate) fn sweep_own_and_exit(status: i32) -> ! {
+    let _nobody_makes_more = MAKING.write().unwrap_or_else(PoisonError::into_inner);
     sweep(|pid| pid == process::id());
+    process::exit(status)
 }
 
 /// Best effort: what cannot be removed now is tried again by the next lab.

@@ -26,6 +26,7 @@ impl Namespace {
     /// # Errors
     /// Not root, or a namespace of this name exists.
     pub fn create(name: &str) -> Result<Self> {
+        let _making = leftovers::make();
         let path = Path::new(leftovers::NETNS_DIR).join(name);
         let output = Command::new("ip").args(["netns", "add", name]).output();
         let output = output.context("running `ip netns add` (package iproute2)")?;
@@ -59,6 +60,7 @@ impl Namespace {
     /// # Errors
     /// The namespace cannot be entered, or the program not be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Child> {
+        let _making = leftovers::make();
         let program = command.get_program().to_string_lossy().into_owned();
         self.run(|| command.spawn())?
             .with_context(|| format!("starting {program}"))

@@ -9,7 +9,6 @@
 //!
 //! No XDP program stands before the peers, and the devices behave alike for all: see [`topology`].
 
-pub mod interrupt;
 pub mod measurement;
 pub mod process;
 pub mod report;

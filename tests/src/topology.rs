@@ -158,16 +158,13 @@ impl Lab {
         SWEPT.call_once(leftovers::sweep_dead);
 
         let name = leftovers::unique_name();
-        let directory = tempfile::Builder::new()
-            .prefix(&format!("{name}-"))
-            .tempdir()?;
         let lab = Self {
             client: Host::create(&name, "client")?,
             attacker: Host::create(&name, "attacker")?,
             internet: Host::create(&name, "internet")?,
             edge: Host::create(&name, "edge")?,
             origin: Host::create(&name, "origin")?,
-            directory,
+            directory: leftovers::directory(&name)?,
             pins: Path::new(leftovers::BPF_DIR).join(&name),
         };
         lab.link_hosts().context("linking the hosts of the lab")?;

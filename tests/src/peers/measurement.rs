@@ -4,11 +4,11 @@ use std::{thread, time::Duration};
 
 use anyhow::Result;
 
-use super::{
+use super::site::{ECHO, SINK, SOURCE, Site, UDP_ECHO};
+use crate::{
     interrupt,
-    site::{ECHO, SINK, SOURCE, Site, UDP_ECHO},
+    load::{Bulk, ConnectRate, Direction, Idle, PingPong, RoundTrips, UdpPingPong},
 };
-use crate::load::{Bulk, ConnectRate, Direction, Idle, PingPong, RoundTrips, UdpPingPong};
 
 /// One load, and the metrics that it gives.
 pub struct Measurement {

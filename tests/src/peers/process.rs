@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::interrupt;
+use crate::interrupt;
 
 /// A process that ends with this value.
 pub struct Process {

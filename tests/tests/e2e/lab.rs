@@ -178,7 +178,7 @@ const VICTIM: &str = "SPECTRUM_LAB_VICTIM";
 /// As a victim: makes a lab, and waits for its end.
 pub(crate) fn play_victim() -> Option<ExitCode> {
     env::var_os(VICTIM)?;
-    interrupt::watch(0).unwrap();
+    let _watch = interrupt::watch(0).unwrap();
     let lab = Lab::new().unwrap();
     let mut sleeper = Command::new("sleep");
     let mut child = lab.edge.namespace.spawn(sleeper.arg("600")).unwrap();

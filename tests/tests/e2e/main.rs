@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     if let Some(code) = lab::play_victim() {
         return code;
     }
-    interrupt::watch(0).unwrap();
+    let _watch = interrupt::watch(0).unwrap();
     harness::raise_file_limit();
     let groups = [
         lab::CASES,
