@@ -7,7 +7,7 @@
 //! - [`daemon`]: Spectrum itself, on the edge, as its users see it: documents, command line, JSON;
 //! - [`origin`]: what is protected;
 //! - [`demo`]: all of it at once, live;
-//! - [`load`] and [`peers`]: what is measured, and beside whom.
+//! - [`load`] and [`peers`]: what is measured, and beside whom; [`flood`]: who survives an attack.
 //!
 //! Everything that a lab makes carries the process id of its maker in its name ([`leftovers`]),
 //! so that nothing outlives it for long, however it ends.
@@ -16,6 +16,7 @@ pub mod attack;
 pub mod client;
 pub mod daemon;
 pub mod demo;
+pub mod flood;
 pub mod interrupt;
 pub mod leftovers;
 pub mod load;

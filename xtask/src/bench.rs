@@ -4,12 +4,13 @@ use anyhow::{Result, bail};
 
 use crate::{build, setup, shell};
 
-/// Measure the XDP program, or the proxy beside HAProxy and nginx.
+/// Measure the XDP program, the proxy beside HAProxy and nginx, or who survives a flood.
 ///
 /// Needs root. With `-o json` stdout has the result and nothing else.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench xdp               ns per packet and verdict, beside a bare drop
+  cargo xtask bench flood             who is served under attack, beside the kernel's defences
   cargo xtask bench proxy -o json     throughput, latency, memory, beside the peers")]
 pub(crate) struct Arguments {
     /// What to measure.
@@ -28,6 +29,8 @@ enum Subject {
     Xdp,
     /// The proxy, between hosts in network namespaces.
     Proxy,
+    /// Clients under attack, in network namespaces.
+    Flood,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -45,12 +48,13 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     let name = match arguments.subject {
         Subject::Xdp => "xdp",
         Subject::Proxy => "proxy",
+        Subject::Flood => "flood",
     };
     let mut command = shell::cargo("bench");
     command.args(["--package", "spectrum-tests", "--bench", name]);
     match arguments.subject {
         Subject::Xdp => setup::ensure_toolchain()?,
-        Subject::Proxy => {
+        Subject::Proxy | Subject::Flood => {
             let packages = setup::LAB.iter().chain(setup::BENCH);
             setup::ensure_packages_if_possible(packages, "they are left out")?;
             command.env("SPECTRUM_BIN", build::spectrum("release")?);

@@ -50,8 +50,14 @@ pub(crate) const LAB: &[Package] = &[
     ),
 ];
 
-/// For `cargo xtask bench proxy`, beyond the lab's.
+/// For `cargo xtask bench proxy` and `bench flood`, beyond the lab's.
 pub(crate) const BENCH: &[Package] = &[
+    needed(
+        "ethtool",
+        "queues and offloads of the lab",
+        Program("ethtool"),
+    ),
+    needed("nftables", "synproxy, measured beside ours", Program("nft")),
     server(
         "haproxy",
         "measured beside ours",
