@@ -1,5 +1,7 @@
 //! What the data plane knows of an app.
 
+use crate::signature::MASKS_PER_APP;
+
 /// The slot of packets that belong to no app.
 pub const HOST_SLOT: u32 = 0;
 
@@ -54,4 +56,9 @@ pub struct App {
     pub packet_rate: RateLimit,
     /// TCP SYNs per second and source (IPv6: per /64).
     pub syn_rate: RateLimit,
+    /// Indexes in the map `sig_masks`: the masks that signatures of this app, or of all apps, use.
+    pub masks: [u8; MASKS_PER_APP],
+    /// How many of [`App::masks`] are in use; 0 costs a packet nothing.
+    pub mask_count: u32,
+    pub reserved: u32,
 }

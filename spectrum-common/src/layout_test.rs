@@ -13,6 +13,7 @@ use crate::{
     maps,
     reason::{ByReason, Reason},
     settings::Settings,
+    signature::{Fields, SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::{Source, SourceSet},
 };
 
@@ -23,7 +24,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<AccessKey>(), 4 + 16);
     assert_eq!(size_of::<AccessEntry>(), 5 * 4);
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
-    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24);
+    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24 + 16 + 4 + 4);
     assert_eq!(size_of::<Counter>(), 16);
     assert_eq!(size_of::<ByReason<Counter>>(), 16 * Reason::ALL.len());
     assert_eq!(size_of::<AppCounters>(), 16 * (1 + 2 * Reason::ALL.len()));
@@ -35,20 +36,28 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Settings>(), 10 * 4);
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);
+    assert_eq!(size_of::<Fields>(), 4 * 8);
+    assert_eq!(size_of::<SignatureMask>(), 32 + 2 * 4);
+    assert_eq!(size_of::<SignatureSet>(), 4 * 4 + 4 * 4);
+    assert_eq!(
+        size_of::<SignatureRule>(),
+        32 + 5 * 4 + 3 * 4 + 2 + 6 + 8 + 24
+    );
+    assert_eq!(size_of::<SignatureHits>(), 3 * 8);
 }
 
 #[test]
 fn a_reason_is_its_number_its_name_and_its_field() {
     let mut fields = ByReason::<u32>::default();
-    for (index, &reason) in Reason::ALL.iter().enumerate() {
-        assert_eq!(reason as usize, index);
+    assert!(Reason::ALL.is_sorted_by(|a, b| (*a as u32) < *b as u32));
+    for &reason in Reason::ALL {
         assert_eq!(Reason::try_from(reason as u32), Ok(reason));
         *fields.get_mut(reason) = reason as u32;
     }
     for &reason in Reason::ALL {
         assert_eq!(*fields.get(reason), reason as u32, "{}", reason.name());
     }
-    let unknown = u32::try_from(Reason::ALL.len()).expect("a few");
+    let unknown = Reason::ALL.last().map_or(0, |&last| last as u32 + 1);
     assert_eq!(Reason::try_from(unknown), Err(unknown));
 }
 

@@ -21,6 +21,7 @@ pub mod event;
 pub mod maps;
 pub mod reason;
 pub mod settings;
+pub mod signature;
 pub mod source;
 
 #[cfg(test)]

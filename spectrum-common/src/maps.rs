@@ -26,6 +26,17 @@ pub const ACCESS_NETS: &str = "access_nets";
 pub const COUNTERS: &str = "counters";
 /// `Array` of [`SourceSet`](crate::source::SourceSet).
 pub const SOURCES: &str = "sources";
+/// `Array` of [`SignatureMask`](crate::signature::SignatureMask).
+pub const SIGNATURE_MASKS: &str = "sig_masks";
+/// `Array` of [`SignatureSet`](crate::signature::SignatureSet).
+pub const SIGNATURES: &str = "signatures";
+/// `Array` of [`SignatureRule`](crate::signature::SignatureRule).
+pub const SIGNATURE_RULES: &str = "sig_rules";
+/// `PerCpuArray` of [`SignatureHits`](crate::signature::SignatureHits) by rule.
+pub const SIGNATURE_HITS: &str = "sig_hits";
+/// `Array` of 64-bit words by rule: when its next packet is due, in scaled ticks (see
+/// [`RateLimit`](crate::app::RateLimit)).
+pub const SIGNATURE_RATES: &str = "sig_rates";
 /// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
 pub const EVENTS: &str = "events";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
@@ -44,6 +55,11 @@ pub const PINNED: &[&str] = &[
     ACCESS_NETS,
     COUNTERS,
     SOURCES,
+    SIGNATURE_MASKS,
+    SIGNATURES,
+    SIGNATURE_RULES,
+    SIGNATURE_HITS,
+    SIGNATURE_RATES,
     EVENTS,
     EVENT_BUDGET,
 ];
@@ -65,6 +81,10 @@ pub mod size {
     pub const ACCESS_HOSTS: usize = 65_536;
     /// Listed prefixes.
     pub const ACCESS_NETS: usize = 65_536;
+    /// Distinct masks of signatures; an app refers to one by a byte.
+    pub const SIGNATURE_MASKS: usize = 64;
+    /// Signatures: custom rules and mitigations.
+    pub const SIGNATURES: usize = 512;
     /// Bytes of the ring buffer.
     pub const EVENT_BYTES: usize = 1 << 20;
 }

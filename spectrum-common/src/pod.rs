@@ -8,6 +8,7 @@ use crate::{
     edge::{Edge, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     settings::Settings,
+    signature::{SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::SourceSet,
 };
 
@@ -32,5 +33,9 @@ pod!(
     PortPage,
     PortSet,
     Settings,
+    SignatureHits,
+    SignatureMask,
+    SignatureRule,
+    SignatureSet,
     SourceSet,
 );

@@ -85,4 +85,9 @@ reasons! {
     PacketRate packet_rate = 8,
     /// The source opens more TCP connections per second than the app admits.
     SynRate syn_rate = 9,
+    /// The packet has what the packets of a flood have in common: a signature that the mitigation
+    /// engine installed.
+    Signature signature = 13,
+    /// A rule of the operator's own.
+    CustomRule custom_rule = 14,
 }

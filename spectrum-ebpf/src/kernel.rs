@@ -9,6 +9,7 @@ pub(crate) mod events;
 pub(crate) mod facts;
 pub(crate) mod frame;
 pub(crate) mod settings;
+pub(crate) mod signatures;
 pub(crate) mod sockets;
 pub(crate) mod sources;
 
@@ -20,6 +21,7 @@ use spectrum_ebpf::{
     access::{Listed, may_be_listed},
     limits::Admission,
     parse::Packet,
+    signatures::Opinion,
     tables::Tables,
 };
 
@@ -81,6 +83,11 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn has_socket(&self, packet: &Packet) -> bool {
         sockets::wants(self.ctx, packet)
+    }
+
+    #[inline(always)]
+    fn judge_signatures(&self, packet: &Packet, slot: u32, app: &App) -> Opinion {
+        signatures::judge(self.ctx, packet, slot, app)
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 //! - [`packet`]: bytes that may end anywhere.
 //! - [`parse`]: bytes become facts about a packet.
 //! - [`tables`]: what the policy asks of the configuration and of the past.
-//! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]) and the
-//!   rates ([`limits`]).
+//! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), the
+//!   [`signatures`] and the rates ([`limits`]).
 //! - [`sampling`]: which verdicts are reported one by one.
 //!
 //! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
@@ -21,5 +21,6 @@ pub mod packet;
 pub mod parse;
 pub mod policy;
 pub mod sampling;
+pub mod signatures;
 pub mod tables;
 pub mod verdict;

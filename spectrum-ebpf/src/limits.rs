@@ -161,9 +161,12 @@ fn count<'set>(
 /// tolerance. Returns whether the packet is admitted; one that is not costs nothing.
 #[inline(always)]
 fn take(due: &mut u64, limit: &RateLimit, now: u64) -> bool {
-    if limit.mode == mode::OFF {
-        return true;
-    }
+    limit.mode == mode::OFF || pass(due, limit, now)
+}
+
+/// The same whatever the limit's mode; `now` is in scaled ticks.
+#[inline(always)]
+pub fn pass(due: &mut u64, limit: &RateLimit, now: u64) -> bool {
     let start = (*due).max(now);
     if start - now > limit.tolerance {
         return false;

@@ -45,7 +45,18 @@ pub struct Packet {
     pub tcp_flags: u8,
     pub source_port: u16,
     pub destination_port: u16,
+    /// Bytes of the IP packet, by its own header.
+    pub packet_length: u16,
+    /// TCP's window.
+    pub window: u16,
+    /// Where in the frame the payload of TCP or UDP begins, and how many bytes it has.
+    pub payload_offset: u16,
+    pub payload_length: u16,
     pub kind: Kind,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// Length of the TCP header in words of 4 bytes.
+    pub tcp_words: u8,
     /// The first thing that is wrong: [`Reason::Malformed`], [`Reason::TcpFlags`] or
     /// [`Reason::Martian`].
     pub defect: Option<Reason>,
@@ -87,6 +98,20 @@ struct Payload {
     start: usize,
     /// By the packet's own length; the frame may go on with padding.
     end: usize,
+}
+
+impl Payload {
+    /// Notes where the payload of a transport header of `header_length` bytes lies.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "an offset is below 2^14, and an IP packet has at most 2^16 bytes"
+    )]
+    fn note(&self, header_length: usize, packet: &mut Packet) {
+        let start = self.start + header_length;
+        packet.payload_offset = start as u16;
+        packet.payload_length = (self.end - start) as u16;
+    }
 }
 
 /// Reads the headers of a frame into `packet`, which is [`Packet::default`] before.

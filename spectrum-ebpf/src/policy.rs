@@ -5,7 +5,8 @@
 //! 3. Fragments without ports, and ports without an app.
 //! 4. The app's lists.
 //! 5. Reflectors and fragments.
-//! 6. Rates, the only rules that remember.
+//! 6. Signatures: the operator's custom rules, then mitigations.
+//! 7. Rates, the only rules that remember.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
@@ -22,6 +23,7 @@ use spectrum_common::{
 use crate::{
     access::Listed,
     parse::{Fragment, Kind, Packet, protocol},
+    signatures::Ruling,
     tables::Tables,
     verdict::{Outcome, Verdict},
 };
@@ -159,6 +161,9 @@ fn judge_app(
     if packet.fragment == Fragment::First {
         case.matched(app.fragments, Reason::Fragment)?;
     }
+    if app.mask_count != 0 && judge_signatures(case, packet, app, tables)? == Ruling::Pass {
+        return Ok(());
+    }
     judge_rates(case, packet, app, tables)
 }
 
@@ -190,6 +195,24 @@ fn judge_lists(
         case.matched(app.allowlist, Reason::NotAllowed)?;
     }
     Ok(())
+}
+
+/// The signatures; says what they rule about a packet that none of them drops.
+#[inline(always)]
+fn judge_signatures(
+    case: &mut Case,
+    packet: &Packet,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<Ruling, Dropped> {
+    let opinion = tables.judge_signatures(packet, case.slot, app);
+    if let Some(reason) = opinion.monitored {
+        case.matched(mode::MONITOR, reason)?;
+    }
+    if let Ruling::Drop(reason) = opinion.ruling {
+        case.matched(mode::ENFORCE, reason)?;
+    }
+    Ok(opinion.ruling)
 }
 
 /// Rates per source. An app without them costs its sources no memory.

@@ -9,7 +9,7 @@ use spectrum_common::{
     settings::Settings,
 };
 
-use crate::{access::Listed, limits::Admission, parse::Packet};
+use crate::{access::Listed, limits::Admission, parse::Packet, signatures::Opinion};
 
 /// The tables that the daemon fills and the program reads: BPF maps in the kernel, copies of their
 /// elements anywhere else.
@@ -37,6 +37,10 @@ pub trait Tables {
 
     /// Does a local socket want this packet? Only asked of packets with ports.
     fn has_socket(&self, packet: &Packet) -> bool;
+
+    /// What the signatures of an app say of a packet, see
+    /// [`signatures::judge`](crate::signatures::judge). Only asked of apps that have some.
+    fn judge_signatures(&self, packet: &Packet, slot: u32, app: &App) -> Opinion;
 
     /// Charges a packet to its source at an app, see [`limits::admit`](crate::limits::admit).
     fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission;

@@ -11,6 +11,7 @@ mod host;
 mod prefix;
 mod protection;
 mod read;
+pub mod rule;
 mod source;
 mod words;
 

@@ -320,6 +320,7 @@ impl Daemon {
 
     fn status(&self) -> Result<Status> {
         let names = self.shield.slots()?;
+        let rules = self.shield.rule_hits()?;
         let name = |slot| {
             let id = names.get(&slot)?;
             let app = self.config.apps.iter().find(|app| app.id == *id)?;
@@ -335,9 +336,11 @@ impl Daemon {
                 events_lost: self.events.lost(),
             },
             interfaces: self.shield.interfaces()?,
+            rules: status::host_rules(Some(&self.config), &rules),
             apps: status::app_statuses(
                 Some(&self.config),
                 self.shield.app_counters()?,
+                &rules,
                 self.proxy.snapshot(),
             ),
             recent_drops: self.recent.named(name),

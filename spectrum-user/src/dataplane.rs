@@ -16,6 +16,7 @@ pub mod lists;
 mod maps;
 mod pins;
 mod plan;
+pub mod signatures;
 mod sync;
 pub mod tables;
 

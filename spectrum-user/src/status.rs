@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{AppId, Config},
+    config::{AppId, Config, rule::Rule},
     dataplane::{
         AttachMode, Error, Maps, Pins,
         counters::{EventTotals, Snapshot},
         events::Drop,
+        signatures::Hits,
     },
     proxy,
 };
@@ -22,6 +23,8 @@ pub struct Status {
     pub version: String,
     pub daemon: DaemonStatus,
     pub interfaces: Vec<InterfaceStatus>,
+    /// Custom rules for all apps.
+    pub rules: Vec<RuleStatus>,
     /// Sorted by name.
     pub apps: Vec<AppStatus>,
     /// The last packets of which there was an event, oldest first; empty without a daemon.
@@ -58,8 +61,22 @@ pub struct AppStatus {
     pub protocol: String,
     /// What the filters of all interfaces counted.
     pub filter: Snapshot,
+    /// The app's own custom rules.
+    pub rules: Vec<RuleStatus>,
     /// What the proxy counted; absent while no daemon runs.
     pub proxy: Option<proxy::AppSnapshot>,
+}
+
+/// A custom rule, and what it has matched.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RuleStatus {
+    pub id: u32,
+    pub name: Option<String>,
+    /// As in the document: `drop`, `rate-limit` or `pass`.
+    pub action: String,
+    pub mode: String,
+    #[serde(flatten)]
+    pub hits: Hits,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,7 +123,8 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             daemon: DaemonStatus::default(),
             interfaces,
-            apps: app_statuses(config, merge_apps(&all)?, Vec::new()),
+            rules: host_rules(config, &merge_rules(&all)?),
+            apps: app_statuses(config, merge_apps(&all)?, &merge_rules(&all)?, Vec::new()),
             recent_drops: Vec::new(),
         })
     }
@@ -128,10 +146,51 @@ pub fn merge_apps<'a>(
     Ok(merged)
 }
 
+/// What each custom rule has matched, by its app (`None`: the host) and its id.
+pub type RuleHits = BTreeMap<(Option<AppId>, u32), Hits>;
+
+/// The hits of each rule, over all interfaces.
+///
+/// # Errors
+/// The kernel refuses a look-up.
+pub fn merge_rules<'a>(maps: impl IntoIterator<Item = &'a Maps>) -> Result<RuleHits, Error> {
+    let mut merged = RuleHits::new();
+    for maps in maps {
+        let ids: BTreeMap<u32, AppId> = maps
+            .slots()?
+            .into_iter()
+            .map(|(id, slot)| (slot, id))
+            .collect();
+        for ((slot, rule), hits) in maps.rule_hits()? {
+            let app = ids.get(&slot).copied();
+            merged.entry((app, rule)).or_default().add(hits);
+        }
+    }
+    Ok(merged)
+}
+
+/// The custom rules for all apps.
+pub fn host_rules(config: Option<&Config>, hits: &RuleHits) -> Vec<RuleStatus> {
+    let rules = config.map(|config| config.host.rules.as_slice());
+    rule_statuses(rules.unwrap_or_default(), None, hits)
+}
+
+fn rule_statuses(rules: &[Rule], app: Option<AppId>, hits: &RuleHits) -> Vec<RuleStatus> {
+    let statuses = rules.iter().map(|rule| RuleStatus {
+        id: rule.id,
+        name: rule.name.clone(),
+        action: rule.action.kind().word().to_owned(),
+        mode: rule.mode.word().to_owned(),
+        hits: hits.get(&(app, rule.id)).copied().unwrap_or_default(),
+    });
+    statuses.collect()
+}
+
 /// Joins what filter and proxy know of each app.
 pub fn app_statuses(
     config: Option<&Config>,
     mut filter: BTreeMap<AppId, Snapshot>,
+    rules: &RuleHits,
     proxy: Vec<proxy::AppSnapshot>,
 ) -> Vec<AppStatus> {
     let mut proxy: BTreeMap<String, proxy::AppSnapshot> =
@@ -147,6 +206,7 @@ pub fn app_statuses(
                 name: app.name.clone(),
                 protocol: app.protocol(),
                 filter: filter.remove(&app.id).unwrap_or_default(),
+                rules: rule_statuses(&app.protection.rules, Some(app.id), rules),
                 proxy: proxy.remove(&id),
                 id,
             }
@@ -158,6 +218,7 @@ pub fn app_statuses(
         name: id.to_string(),
         protocol: String::new(),
         filter,
+        rules: Vec::new(),
         proxy: None,
     }));
     apps.sort_by(|a, b| a.name.cmp(&b.name));

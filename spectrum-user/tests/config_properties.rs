@@ -46,6 +46,8 @@ const VALUES: &[&str] = &[
     "{ name = \"a.example\" }",
     "{ per_second = 1 }",
     "{ mode = \"off\" }",
+    "[{ id = 1, length = \"9-1\", payload = { hex = \"é\" }, action = \"rate-limit\" }]",
+    "[{ id = 1, ttl = -1, flags = [\"!\"], payload = 1 }, { id = 1 }, 1]",
 ];
 
 const KEYS: &[&str] = &[
@@ -78,6 +80,7 @@ const KEYS: &[&str] = &[
     "protection.reflector_ports",
     "protection.packet_rate",
     "protection.syn_rate",
+    "protection.rules",
     "interfaces",
     "xdp_mode",
     "apps_dir",
@@ -157,6 +160,9 @@ proptest! {
         mode in proptest::sample::select(vec!["off", "monitor", "enforce"]),
         ip_firewall in any::<bool>(),
         per_second in 1_u32..=10_000_000,
+        ttl in any::<(u8, u8)>(),
+        payload in proptest::collection::vec(any::<u8>(), 1..=16),
+        action in proptest::sample::select(vec!["drop", "pass", "rate-limit"]),
     ) {
         let last = first.saturating_add(count - 1);
         let block: Vec<String> = block
@@ -164,6 +170,11 @@ proptest! {
             .map(|(bits, length)| ipnet::Ipv4Net::new(bits.into(), length).unwrap().trunc())
             .map(|prefix| format!("{:?}", prefix.to_string()))
             .collect();
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        let rate = match action {
+            "rate-limit" => format!("per_second = {per_second}\n"),
+            _ => String::new(),
+        };
         let text = format!(
             "dns = {{ name = \"a.example\" }}\n\
              protocol = \"{transport}/{first}-{last}\"\n\
@@ -175,8 +186,12 @@ proptest! {
              [protection]\n\
              block = [{}]\n\
              blocklist = {mode:?}\n\
-             packet_rate = {{ mode = {mode:?}, per_second = {per_second} }}\n",
+             packet_rate = {{ mode = {mode:?}, per_second = {per_second} }}\n\
+             [[protection.rules]]\nid = 7\naction = {action:?}\n{rate}\
+             ttl = \"{}-{}\"\npayload = {{ offset = 3, hex = \"{hex}\" }}\n",
             block.join(", "),
+            ttl.0.min(ttl.1),
+            ttl.0.max(ttl.1),
         );
         let directory = tempfile::tempdir().unwrap();
         let Some(app) = read(&directory, text.as_bytes()) else {

@@ -28,12 +28,15 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use spectrum_tests::peers::report::{Report, Row, machine, median};
 use spectrum_user::{
-    config::{Config, Mode, Transport},
+    config::{
+        Config, Mode, Transport,
+        rule::{Action, Conditions, Payload, Rule},
+    },
     dataplane::{Filter, counters::Snapshot},
 };
 
 use frame::*;
-use policy::{app, host, nets, rate};
+use policy::{app, host, nets, rate, rule};
 
 /// Packets of one repeat: some 150 ms at 100 ns.
 const PACKETS: u32 = 1_500_000;
@@ -102,6 +105,14 @@ fn cases() -> Vec<Case> {
             tcp(CLIENT, EDGE, 90, ACK | PSH),
             "passed",
         ),
+        Case {
+            goal: Some(8.0),
+            ..case(
+                "pass: UDP with rates on and 16 signatures in 4 masks",
+                udp(CLIENT, EDGE, 9000),
+                "passed",
+            )
+        },
         case(
             "pass: an allowed source",
             syn("203.0.113.5", EDGE, 22),
@@ -157,6 +168,11 @@ fn cases() -> Vec<Case> {
         ),
         case("drop: over the SYN rate", syn(CLIENT, EDGE, 92), "syn_rate"),
         case(
+            "drop: custom rule, the last of 16 in 4 masks",
+            udp_from(CLIENT, 1003, EDGE, 9000),
+            "custom_rule",
+        ),
+        case(
             "drop: impossible flags",
             tcp(CLIENT, EDGE, 80, SYN | FIN),
             "tcp_flags",
@@ -180,6 +196,7 @@ fn config() -> Config {
         app("rated", Tcp, 90, 90),
         app("slow", Tcp, 91, 91),
         app("shy", Tcp, 92, 92),
+        app("signed", Udp, 9000, 9000),
     ];
     for app in &mut apps {
         let rules = &mut app.protection;
@@ -192,6 +209,11 @@ fn config() -> Config {
             }
             "slow" => rules.packet_rate = rate(Mode::Enforce, 1),
             "shy" => rules.syn_rate = rate(Mode::Enforce, 1),
+            "signed" => {
+                rules.packet_rate = rate(Mode::Enforce, 1);
+                rules.packet_rate.per_second = 1_000_000_000;
+                rules.rules = signatures();
+            }
             _ => {}
         }
     }
@@ -212,6 +234,40 @@ fn config() -> Config {
         host,
         apps: apps.into_iter().map(Arc::new).collect(),
     }
+}
+
+/// Four rules for each of four masks: by payload, by length and TTL, by these and the payload, and
+/// by source port.
+fn signatures() -> Vec<Rule> {
+    let payload = |byte| {
+        Some(Payload {
+            offset: 0,
+            bytes: vec![byte; 8],
+        })
+    };
+    let conditions = |mask, number: u8| match mask {
+        0 => Conditions {
+            payload: payload(number),
+            ..Conditions::default()
+        },
+        1 => Conditions {
+            length: Some(35..=35),
+            ttl: Some(number..=number),
+            ..Conditions::default()
+        },
+        2 => Conditions {
+            length: Some(35..=35),
+            ttl: Some(64..=64),
+            payload: payload(number),
+            ..Conditions::default()
+        },
+        _ => Conditions {
+            source_port: Some(1000 + u16::from(number)..=1000 + u16::from(number)),
+            ..Conditions::default()
+        },
+    };
+    let rules = (0..16).map(|n| rule(n + 1, Action::Drop, conditions(n / 4, (n % 4) as u8)));
+    rules.collect()
 }
 
 fn main() -> Result<()> {

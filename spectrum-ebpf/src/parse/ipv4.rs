@@ -27,7 +27,7 @@ pub(super) fn parse(
     let [
         version_length, _service, total_0, total_1,
         _, _, fragment_0, fragment_1,
-        _ttl, protocol, _, _,
+        hops, protocol, _, _,
         source_0, source_1, source_2, source_3,
         destination_0, destination_1, destination_2, destination_3,
     ] = header;
@@ -38,10 +38,12 @@ pub(super) fn parse(
     packet.source = address([source_0, source_1, source_2, source_3]);
     packet.destination = address([destination_0, destination_1, destination_2, destination_3]);
     packet.protocol = protocol;
+    packet.hops = hops;
+    packet.packet_length = u16::from_be_bytes([total_0, total_1]);
     packet.fragment = fragment(u16::from_be_bytes([fragment_0, fragment_1]));
 
     let header_length = usize::from(version_length & 0xf) * 4;
-    let total_length = usize::from(u16::from_be_bytes([total_0, total_1]));
+    let total_length = usize::from(packet.packet_length);
     let end = offset + total_length;
     if header_length < HEADER_LENGTH
         || header_length > total_length

@@ -5,7 +5,7 @@ use spectrum_common::{address::Address, reason::Reason};
 use super::{Fragment, Kind, Packet, Payload};
 use crate::packet::Bytes;
 
-const HEADER_LENGTH: usize = 40;
+const HEADER_LENGTH: u16 = 40;
 
 /// Extension headers that are looked through. Real packets have one or two.
 const MAX_EXTENSIONS: usize = 6;
@@ -32,7 +32,7 @@ pub(super) fn parse(
     packet: &mut Packet,
 ) -> Result<Payload, Reason> {
     packet.kind = Kind::Unaddressed;
-    let [version, _, _, _, length_0, length_1, next_header, _hops] =
+    let [version, _, _, _, length_0, length_1, next_header, hops] =
         frame.read(offset).ok_or(Reason::Malformed)?;
     let source = read_address(frame, offset + 8).ok_or(Reason::Malformed)?;
     let destination = read_address(frame, offset + 24).ok_or(Reason::Malformed)?;
@@ -43,9 +43,12 @@ pub(super) fn parse(
     packet.source = source;
     packet.destination = destination;
     packet.protocol = next_header;
+    packet.hops = hops;
 
-    let start = offset + HEADER_LENGTH;
-    let end = start + usize::from(u16::from_be_bytes([length_0, length_1]));
+    let length = u16::from_be_bytes([length_0, length_1]);
+    packet.packet_length = length.saturating_add(HEADER_LENGTH);
+    let start = offset + usize::from(HEADER_LENGTH);
+    let end = start + usize::from(length);
     if end > frame.length() as usize {
         return Err(Reason::Malformed);
     }

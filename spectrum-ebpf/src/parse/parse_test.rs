@@ -74,7 +74,13 @@ fn the_facts_of_a_plain_packet() {
             tcp_flags: flag::SYN,
             source_port: 40_000,
             destination_port: 443,
+            packet_length: 45,
+            window: 1024,
+            payload_offset: 54,
+            payload_length: 5,
             kind: Kind::Addressed,
+            hops: 64,
+            tcp_words: 5,
             defect: None,
         }
     );
@@ -126,8 +132,19 @@ fn extension_headers_are_looked_through_up_to_a_bound() {
         ),
         ("seven", vec![(60, options()); 7], Some(Reason::Malformed)),
     ] {
-        let packet = parsed(&udp_v6(&extensions));
+        let frame = udp_v6(&extensions);
+        let packet = parsed(&frame);
         assert_eq!(packet.defect, defect, "{name}");
+        if defect.is_none() {
+            let payload = usize::from(packet.payload_offset);
+            assert_eq!(frame[payload..], [1, 2, 3, 4], "{name}");
+            assert_eq!(packet.payload_length, 4, "{name}");
+            assert_eq!(
+                usize::from(packet.packet_length),
+                frame.len() - 14,
+                "{name}"
+            );
+        }
         if defect.is_none() {
             assert_eq!(packet.protocol, protocol::UDP, "{name}");
             assert_eq!(packet.destination_port, 443, "{name}");

@@ -43,16 +43,22 @@ fn parse_tcp(
         ..,
         offset,
         tcp_flags,
-    ] = frame.read::<14>(payload.start).ok_or(Reason::Malformed)?;
+        window_0,
+        window_1,
+    ] = frame.read::<16>(payload.start).ok_or(Reason::Malformed)?;
     packet.has_ports = true;
     packet.tcp_flags = tcp_flags;
     packet.source_port = u16::from_be_bytes([source_0, source_1]);
     packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
 
-    let header_length = usize::from(offset >> 4) * 4;
+    packet.window = u16::from_be_bytes([window_0, window_1]);
+    packet.tcp_words = offset >> 4;
+
+    let header_length = usize::from(packet.tcp_words) * 4;
     if header_length < TCP_HEADER_LENGTH || payload.start + header_length > payload.end {
         return Err(Reason::Malformed);
     }
+    payload.note(header_length, packet);
     if is_impossible(tcp_flags) {
         return Err(Reason::TcpFlags);
     }
@@ -79,6 +85,7 @@ fn parse_udp(
     packet.has_ports = true;
     packet.source_port = u16::from_be_bytes([source_0, source_1]);
     packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
+    payload.note(UDP_HEADER_LENGTH, packet);
 
     let length = usize::from(u16::from_be_bytes([length_0, length_1]));
     // The length counts the whole datagram, of which a first fragment is only the beginning.

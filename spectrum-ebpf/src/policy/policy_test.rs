@@ -5,7 +5,7 @@ use std::vec::Vec;
 use spectrum_common::address::Address;
 
 use super::*;
-use crate::{limits::Admission, parse::flag};
+use crate::{limits::Admission, parse::flag, signatures::Opinion};
 
 const SLOT: u32 = 1;
 const PORT: u16 = 80;
@@ -20,6 +20,7 @@ struct World {
     own: Option<Listed>,
     has_socket: bool,
     is_over: bool,
+    opinion: Option<Opinion>,
 }
 
 impl Tables for World {
@@ -67,6 +68,10 @@ impl Tables for World {
 
     fn has_socket(&self, _packet: &Packet) -> bool {
         self.has_socket
+    }
+
+    fn judge_signatures(&self, _packet: &Packet, _slot: u32, _app: &App) -> Opinion {
+        self.opinion.unwrap_or(Opinion::NONE)
     }
 
     fn admit(&self, packet: &Packet, _slot: u32, app: &App) -> Admission {
@@ -129,6 +134,7 @@ fn hostile(mode: u32) -> World {
             has_access_entries: 1,
             packet_rate: limit(mode),
             syn_rate: limit(mode),
+            mask_count: 1,
             ..App::default()
         },
         edge: Edge {
@@ -138,6 +144,17 @@ fn hostile(mode: u32) -> World {
         },
         global: Some(Listed::Blocked),
         is_over: true,
+        opinion: Some(if mode == mode::ENFORCE {
+            Opinion {
+                monitored: None,
+                ruling: Ruling::Drop(Reason::Signature),
+            }
+        } else {
+            Opinion {
+                monitored: Some(Reason::Signature),
+                ruling: Ruling::Silent,
+            }
+        }),
         ..World::default()
     }
 }
@@ -158,6 +175,7 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
                 world.app.fragments = 0;
                 world.edge = Edge::default();
             }
+            Reason::Signature | Reason::CustomRule => world.app.mask_count = 0,
             Reason::PacketRate => world.app.packet_rate = limit(mode::OFF),
             Reason::SynRate => world.app.syn_rate = limit(mode::OFF),
         }
@@ -168,7 +186,8 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
 #[test]
 fn rules_are_asked_in_their_order() {
     use Reason::{
-        Blocked, ClosedPort, Malformed, Martian, NotAllowed, PacketRate, Reflector, SynRate,
+        Blocked, ClosedPort, Malformed, Martian, NotAllowed, PacketRate, Reflector, Signature,
+        SynRate,
     };
     let martian = |packet| Packet {
         defect: Some(Martian),
@@ -176,11 +195,18 @@ fn rules_are_asked_in_their_order() {
     };
     assert_eq!(
         order_of(&martian(syn())),
-        [Martian, Blocked, NotAllowed, PacketRate, SynRate]
+        [Martian, Blocked, NotAllowed, Signature, PacketRate, SynRate]
     );
     assert_eq!(
         order_of(&reflected()),
-        [Blocked, NotAllowed, Reflector, Reason::Fragment, PacketRate]
+        [
+            Blocked,
+            NotAllowed,
+            Reflector,
+            Reason::Fragment,
+            Signature,
+            PacketRate
+        ]
     );
     let closed = Packet {
         destination_port: PORT + 1,
@@ -221,6 +247,24 @@ fn nothing_is_dropped_in_mode_monitor_and_the_first_rule_is_named() {
     let verdict = decide(&martian, &hostile(mode::MONITOR));
     assert_eq!(verdict.slot, HOST_SLOT);
     assert_eq!(verdict.outcome, Outcome::Monitored(Reason::Martian));
+}
+
+/// What the operator lets pass is spared the rules after the signatures, and no rule before them.
+#[test]
+fn a_rule_that_passes_spares_the_later_rules() {
+    let mut world = hostile(mode::ENFORCE);
+    world.opinion = Some(Opinion {
+        monitored: None,
+        ruling: Ruling::Pass,
+    });
+    let blocked = Outcome::Dropped(Reason::Blocked);
+    assert_eq!(decide(&syn(), &world).outcome, blocked);
+    world.app.blocklist = mode::OFF;
+    world.app.allowlist = mode::OFF;
+    assert_eq!(decide(&syn(), &world).outcome, Outcome::Passed);
+    world.app.mask_count = 0;
+    let over = Outcome::Dropped(Reason::PacketRate);
+    assert_eq!(decide(&syn(), &world).outcome, over);
 }
 
 #[test]
@@ -280,6 +324,7 @@ fn the_scopes_of_the_lists() {
             global,
             own,
             is_over: false,
+            opinion: None,
             ..hostile(mode::ENFORCE)
         };
         assert_eq!(

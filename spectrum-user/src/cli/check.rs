@@ -103,12 +103,14 @@ fn host(host: &Host) -> String {
     format!(
         "The configuration is valid.\n\n\
          Interfaces: {} (xdp_mode {}). Blocked: {}; exempt: {}; \
-         malformed packets: {}; closed ports: {closed_ports}.",
+         malformed packets: {}; closed ports: {closed_ports}{}.",
         host.interfaces.join(", "),
         host.xdp_mode,
         prefixes(host.block.len()),
         prefixes(host.allow.len()),
         host.malformed,
+        custom(host.rules.len())
+            .map_or_else(String::new, |rules| format!("; {rules} for all apps")),
     )
 }
 
@@ -167,6 +169,7 @@ fn rules(app: &App) -> String {
         (protection.fragments != Mode::Off).then(|| format!("fragments {}", protection.fragments)),
         rate("packets", protection.packet_rate),
         rate("SYNs", protection.syn_rate),
+        custom(protection.rules.len()),
     ];
     let lines: Vec<String> = rules.into_iter().flatten().collect();
     lines.join("\n")
@@ -177,6 +180,14 @@ fn rate(what: &str, rate: Rate) -> Option<String> {
         let per_second = output::count(rate.per_second.into());
         format!("{what} {}: {per_second}/s per source", rate.mode)
     })
+}
+
+fn custom(rules: usize) -> Option<String> {
+    match rules {
+        0 => None,
+        1 => Some("1 custom rule".to_owned()),
+        more => Some(format!("{more} custom rules")),
+    }
 }
 
 fn prefixes(count: usize) -> String {

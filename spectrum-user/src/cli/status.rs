@@ -92,6 +92,7 @@ impl Shown {
         text += &interfaces(&self.status.interfaces);
         text += &apps(&self.status.apps);
         text += &reasons(&self.status);
+        text += &rules(&self.status);
         if let Some(sources) = &self.sources {
             text += &busy_sources(sources);
         }
@@ -184,6 +185,35 @@ fn reasons(status: &Status) -> String {
             packets(dropped),
             output::bytes(dropped.bytes),
             packets(monitored),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+/// Custom rules; nothing if there are none.
+fn rules(status: &Status) -> String {
+    let of_apps = status
+        .apps
+        .iter()
+        .flat_map(|app| app.rules.iter().map(|rule| (app.name.as_str(), rule)));
+    let of_host = status.rules.iter().map(|rule| ("all apps", rule));
+    let mut rows = of_host.chain(of_apps).peekable();
+    if rows.peek().is_none() {
+        return String::new();
+    }
+    let mut table = output::table(&["rule", "app", "action", "mode", "matched", "over its rate"]);
+    for (app, rule) in rows {
+        let name = rule.name.iter().map(|name| format!(" {name}"));
+        table.add_row([
+            format!("{}{}", rule.id, name.collect::<String>()),
+            app.to_owned(),
+            rule.action.clone(),
+            rule.mode.clone(),
+            output::count(rule.hits.packets),
+            match rule.action.as_str() {
+                "rate-limit" => output::count(rule.hits.limited),
+                _ => "–".to_owned(),
+            },
         ]);
     }
     format!("\n{table}\n")

@@ -2,12 +2,15 @@
 //!
 //! Reading such a document gives the same configuration again.
 
-use std::{path::Path, time::Duration};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{App, EdgeIps, EventOutput, Host, Mode, Protection, ProxyProtocol, Rate, Transport};
+use super::{
+    App, EdgeIps, EventOutput, Host, Mode, Protection, ProxyProtocol, Rate, Transport,
+    rule::{Action, Family, Flags, Payload, Rule},
+};
 
 /// An app in the words of its document.
 #[derive(Serialize)]
@@ -88,6 +91,51 @@ struct ProtectionTable<'a> {
     packet_rate: RateTable,
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_rate: Option<RateTable>,
+    rules: Vec<RuleTable<'a>>,
+}
+
+/// A rule in the words of a document.
+#[derive(Serialize)]
+struct RuleTable<'a> {
+    id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    length: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_port: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<PayloadTable>,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_second: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    burst: Option<u32>,
+    mode: &'static str,
+}
+
+/// A number, or the first and the last of a range.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Span {
+    One(u16),
+    Range(String),
+}
+
+#[derive(Serialize)]
+struct PayloadTable {
+    offset: u16,
+    hex: String,
 }
 
 #[derive(Serialize)]
@@ -110,6 +158,7 @@ struct HostProtectionTable<'a> {
     malformed: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_ports: Option<&'static str>,
+    rules: Vec<RuleTable<'a>>,
 }
 
 impl<'a> From<&'a App> for AppDocument<'a> {
@@ -163,6 +212,54 @@ impl<'a> ProtectionTable<'a> {
             fragments: protection.fragments.word(),
             packet_rate: protection.packet_rate.into(),
             syn_rate: (!is_udp).then(|| protection.syn_rate.into()),
+            rules: protection.rules.iter().map(RuleTable::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Rule> for RuleTable<'a> {
+    fn from(rule: &'a Rule) -> Self {
+        let conditions = &rule.conditions;
+        let (per_second, burst) = match rule.action {
+            Action::RateLimit { per_second, burst } => (Some(per_second), Some(burst)),
+            Action::Drop | Action::Pass => (None, None),
+        };
+        Self {
+            id: rule.id,
+            name: rule.name.as_deref(),
+            transport: conditions.transport.map(Transport::word),
+            family: conditions.family.map(Family::word),
+            length: conditions.length.as_ref().map(Span::from),
+            ttl: conditions.ttl.as_ref().map(Span::from),
+            source_port: conditions.source_port.as_ref().map(Span::from),
+            port: conditions.port.as_ref().map(Span::from),
+            flags: conditions.flags.map(|flags| Flags::words(flags).collect()),
+            payload: conditions.payload.as_ref().map(PayloadTable::from),
+            action: rule.action.kind().word(),
+            per_second,
+            burst,
+            mode: rule.mode.word(),
+        }
+    }
+}
+
+impl<T: Copy + Into<u16>> From<&RangeInclusive<T>> for Span {
+    fn from(range: &RangeInclusive<T>) -> Self {
+        let [first, last] = [*range.start(), *range.end()].map(Into::into);
+        if first == last {
+            Self::One(first)
+        } else {
+            Self::Range(format!("{first}-{last}"))
+        }
+    }
+}
+
+impl From<&Payload> for PayloadTable {
+    fn from(payload: &Payload) -> Self {
+        let hex = payload.bytes.iter().map(|byte| format!("{byte:02x}"));
+        Self {
+            offset: payload.offset,
+            hex: hex.collect(),
         }
     }
 }
@@ -190,6 +287,7 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
                 allow: &host.allow,
                 malformed: host.malformed.word(),
                 closed_ports: host.closed_ports.map(Mode::word),
+                rules: host.rules.iter().map(RuleTable::from).collect(),
             },
         }
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{protection::Mode, words::words};
+use super::{protection::Mode, rule::Rule, words::words};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
@@ -33,6 +33,8 @@ pub struct Host {
     /// `None`: enforce, unless the host forwards packets (then monitor, because replies to
     /// masqueraded connections have no socket here).
     pub closed_ports: Option<Mode>,
+    /// Custom rules for all apps, sorted by id.
+    pub rules: Vec<Rule>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::words::words;
+use super::{rule::Rule, words::words};
 
 /// What a rule does with a packet that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,4 +46,6 @@ pub struct Protection {
     pub packet_rate: Rate,
     /// TCP only.
     pub syn_rate: Rate,
+    /// Custom rules, sorted by id.
+    pub rules: Vec<Rule>,
 }

@@ -4,6 +4,7 @@ mod address;
 mod app;
 mod host;
 mod protection;
+mod rules;
 mod scalar;
 mod table;
 mod value;

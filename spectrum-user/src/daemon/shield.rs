@@ -8,7 +8,7 @@ use super::addresses;
 use crate::{
     config::{AppId, Config},
     dataplane::{Filter, Inherited, counters::Snapshot, events},
-    status::{InterfaceStatus, merge_apps},
+    status::{InterfaceStatus, RuleHits, merge_apps, merge_rules},
 };
 
 /// The filters, and what they were told.
@@ -97,6 +97,10 @@ impl Shield {
 
     pub(super) fn app_counters(&self) -> Result<BTreeMap<AppId, Snapshot>> {
         Ok(merge_apps(self.filters.iter().map(Filter::maps))?)
+    }
+
+    pub(super) fn rule_hits(&self) -> Result<RuleHits> {
+        Ok(merge_rules(self.filters.iter().map(Filter::maps))?)
     }
 
     /// The id of the app at a slot, to name the app of an event.

@@ -16,6 +16,14 @@ pub fn since_boot_s() -> u32 {
     u32::try_from(since_boot().as_secs()).unwrap_or(u32::MAX)
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC_COARSE`, as `bpf_ktime_get_coarse_ns`: the clock by which
+/// signatures expire.
+pub fn monotonic_coarse_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+        .expect("coarse clocks exist since Linux 2.6.32");
+    u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The wall-clock time of a moment given in time since boot.
 pub fn wall_time(since_boot_then: Duration) -> SystemTime {
     let now = since_boot();

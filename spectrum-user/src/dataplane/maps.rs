@@ -10,6 +10,7 @@ use spectrum_common::{
     event::EventBudget,
     maps as names,
     settings::Settings,
+    signature::{SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::SourceSet,
 };
 
@@ -28,6 +29,11 @@ pub struct Maps {
     pub(super) access_nets: LpmTrie<MapData, AccessKey, AccessEntry>,
     pub(super) counters: PerCpuArray<MapData, AppCounters>,
     pub(super) sources: Array<MapData, SourceSet>,
+    pub(super) signature_masks: Array<MapData, SignatureMask>,
+    pub(super) signatures: Array<MapData, SignatureSet>,
+    pub(super) signature_rules: Array<MapData, SignatureRule>,
+    pub(super) signature_hits: PerCpuArray<MapData, SignatureHits>,
+    pub(super) signature_rates: Array<MapData, u64>,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
 }
 
@@ -49,6 +55,11 @@ impl Maps {
             access_nets: typed.map(names::ACCESS_NETS)?,
             counters: typed.map(names::COUNTERS)?,
             sources: typed.map(names::SOURCES)?,
+            signature_masks: typed.map(names::SIGNATURE_MASKS)?,
+            signatures: typed.map(names::SIGNATURES)?,
+            signature_rules: typed.map(names::SIGNATURE_RULES)?,
+            signature_hits: typed.map(names::SIGNATURE_HITS)?,
+            signature_rates: typed.map(names::SIGNATURE_RATES)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
         })
     }

@@ -13,8 +13,10 @@ use spectrum_common::{
 };
 use spectrum_ebpf::limits;
 
-use super::{clock, error::Error};
-use crate::config::{self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport};
+use super::{clock, error::Error, signatures::Signature};
+use crate::config::{
+    self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, rule::Rule,
+};
 
 /// The wanted contents of the maps. Indexes of pages and sets are those of the vectors here;
 /// [`sync`](super::sync) decides where they lie in the maps.
@@ -22,7 +24,8 @@ pub(super) struct Plan {
     /// Only the policy: what belongs to the attachment is zero.
     pub(super) settings: Settings,
     /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`]; `has_access_entries` is
-    /// left at 0, because entries of the operator count too.
+    /// left at 0, because entries of the operator count too, and so are the masks, because those of
+    /// mitigations do.
     pub(super) apps: BTreeMap<u32, App>,
     pub(super) reflector_sets: Vec<PortSet>,
     /// Page 0 is empty.
@@ -33,6 +36,8 @@ pub(super) struct Plan {
     pub(super) edges: BTreeMap<Address, Edge>,
     /// Scope and prefix to [`action`].
     pub(super) entries: BTreeMap<(u32, IpNet), u32>,
+    /// Custom rules that are not off.
+    pub(super) rules: Vec<Signature>,
 }
 
 /// Slots by the app's id.
@@ -53,7 +58,9 @@ impl Plan {
             directories: BTreeSet::new(),
             edges: BTreeMap::new(),
             entries: BTreeMap::new(),
+            rules: Vec::new(),
         };
+        plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
         plan.add_entries(GLOBAL_SCOPE, &config.host.block, action::BLOCK);
         plan.add_entries(GLOBAL_SCOPE, &config.host.allow, action::ALLOW);
 
@@ -65,6 +72,7 @@ impl Plan {
                 plan.add_entries(slot, &app.protection.block, action::BLOCK);
                 plan.add_entries(slot, &app.protection.allow, action::ALLOW);
             }
+            plan.add_rules(slot, &app.protection.rules);
             edges.add(app, slot);
         }
         plan.add_edges(edges)?;
@@ -75,6 +83,12 @@ impl Plan {
         for prefix in prefixes {
             self.entries.insert((scope, *prefix), action);
         }
+    }
+
+    fn add_rules(&mut self, scope: u32, rules: &[Rule]) {
+        let used = rules.iter().filter(|rule| rule.mode != Mode::Off);
+        self.rules
+            .extend(used.map(|rule| Signature::of_rule(rule, scope)));
     }
 
     fn intern_set(&mut self, ports: &[u16]) -> Result<u32, Error> {
@@ -289,6 +303,7 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
             mode: only(Transport::Tcp, protection.syn_rate.mode),
             ..protection.syn_rate
         }),
+        ..App::default()
     }
 }
 
@@ -309,7 +324,7 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-const fn mode_number(mode: Mode) -> u32 {
+pub(super) const fn mode_number(mode: Mode) -> u32 {
     match mode {
         Mode::Off => mode::OFF,
         Mode::Monitor => mode::MONITOR,

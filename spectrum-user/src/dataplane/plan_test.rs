@@ -27,6 +27,7 @@ fn config(apps: Vec<config::App>) -> Config {
             allow: Vec::new(),
             malformed: Mode::Enforce,
             closed_ports: None,
+            rules: Vec::new(),
         },
         apps: apps.into_iter().map(Arc::new).collect(),
     }
@@ -68,6 +69,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             fragments: Mode::Enforce,
             packet_rate: rate,
             syn_rate: rate,
+            rules: Vec::new(),
         },
     }
 }

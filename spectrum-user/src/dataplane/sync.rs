@@ -1,7 +1,7 @@
 //! Writes the difference between a plan and the maps: the only way down to the kernel.
 //!
 //! The order keeps every packet under a complete policy. What apps point to (sets of ports,
-//! entries of lists) comes first, then the apps, then new pages in the half of the page map that
+//! entries of lists, signatures) comes first, then the apps, then new pages in the half of the page map that
 //! is not in use, then the edges, each of which switches to the new pages at once. What nobody
 //! points to any more goes last.
 
@@ -23,6 +23,7 @@ use super::{
     lists,
     maps::Maps,
     plan::{Plan, Slots},
+    signatures::Update,
 };
 
 /// What an application of a plan changed.
@@ -59,7 +60,9 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
 pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
     let lists = lists::replace_documented(maps, &plan.entries)?;
-    let apps = placed_apps(maps, plan, &before, &lists)?;
+    let slots = plan.apps.keys().copied().collect();
+    let signatures = Update::documented(maps, &plan.rules, &slots)?;
+    let apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
 
     let mut applied = Applied {
         entries_changed: lists.changed,
@@ -82,6 +85,7 @@ pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
         write_app(maps, slot, App::default())?;
         applied.apps_removed += 1;
     }
+    signatures.finish(maps)?;
     Ok(applied)
 }
 
@@ -91,13 +95,14 @@ pub(super) fn write_app(maps: &mut Maps, slot: u32, app: App) -> Result<(), Erro
         .map_err(Error::map(names::APPS, "write"))
 }
 
-/// The apps of the plan, as they stand in the map: with the places of their reflector sets, and
-/// with the knowledge whether any list has an entry of theirs.
+/// The apps of the plan, as they stand in the map: with the places of their reflector sets and of
+/// the masks of their signatures, and with the knowledge whether any list has an entry of theirs.
 fn placed_apps(
     maps: &mut Maps,
     plan: &Plan,
     before: &BTreeMap<u32, App>,
     lists: &lists::Documented,
+    signatures: &Update,
 ) -> Result<BTreeMap<u32, App>, Error> {
     let in_use = before.values().map(|app| app.reflector_set).collect();
     let places = place_sets(maps, &plan.reflector_sets, in_use)?;
@@ -108,9 +113,9 @@ fn placed_apps(
             has_access_entries: u32::from(lists.scopes.contains(&slot)),
             ..*app
         };
-        (slot, app)
+        Ok((slot, signatures.with_masks(slot, app)?))
     });
-    Ok(placed.collect())
+    placed.collect()
 }
 
 /// Finds a place in the map for each set, without overwriting one that is `in_use`.

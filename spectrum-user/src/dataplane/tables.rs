@@ -11,12 +11,14 @@ use spectrum_common::{
     edge::Edge,
     maps as names,
     settings::Settings,
+    signature::{SignatureMask, SignatureRule, SignatureSet, action},
 };
 use spectrum_ebpf::{
     access::{self, Family, Listed, Lists},
     limits::Admission,
     parse::{Kind, Packet, flag, protocol},
     policy,
+    signatures::{self, Opinion, Signatures},
     tables::Tables,
     verdict::Verdict,
 };
@@ -126,9 +128,37 @@ impl Tables for View<'_> {
         true
     }
 
+    /// Nobody knows what the payload will be: rules that look at it do not match.
+    fn judge_signatures(&self, packet: &Packet, slot: u32, app: &App) -> Opinion {
+        signatures::judge(self, [].as_slice(), packet, slot, app)
+    }
+
     /// Judging would charge the source for a packet that it did not send.
     fn admit(&self, _packet: &Packet, _slot: u32, _app: &App) -> Admission {
         Admission::default()
+    }
+}
+
+impl Signatures for View<'_> {
+    fn mask(&self, index: u32) -> Option<impl Borrow<SignatureMask>> {
+        self.maps.signature_masks.get(&index, 0).ok()
+    }
+
+    fn set(&self, index: u32) -> Option<impl Borrow<SignatureSet>> {
+        self.maps.signatures.get(&index, 0).ok()
+    }
+
+    fn rule(&self, index: u32) -> Option<impl Borrow<SignatureRule>> {
+        self.maps.signature_rules.get(&index, 0).ok()
+    }
+
+    fn now_ns(&self) -> u64 {
+        clock::monotonic_coarse_ns()
+    }
+
+    /// As with the rates per source, nothing is charged, and so nothing is over a rate.
+    fn hit(&self, _index: u32, rule: &SignatureRule, _packet: &Packet) -> bool {
+        rule.action == action::RATE_LIMIT
     }
 }
 

@@ -219,6 +219,7 @@ pub(crate) fn app(
             fragments: Mode::Off,
             packet_rate: off,
             syn_rate: off,
+            rules: Vec::new(),
         },
     }
 }

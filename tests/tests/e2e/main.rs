@@ -16,6 +16,7 @@ mod life;
 mod programs;
 mod rates;
 mod reload;
+mod rules;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         programs::CASES,
         filter::CASES,
         rates::CASES,
+        rules::CASES,
         reload::CASES,
         life::CASES,
     ];

@@ -3,9 +3,12 @@
 use std::{net::IpAddr, sync::Arc};
 
 use etherparse::PacketBuilder;
-use spectrum_user::config::{App, Config, Connectivity, EdgeIps, Mode, Transport};
+use spectrum_user::config::{
+    App, Config, Connectivity, EdgeIps, Mode, Transport,
+    rule::{Action, Conditions, Family, Flags, Payload, Rule},
+};
 
-use crate::policy::{app, host, nets, rate};
+use crate::policy::{app, host, nets, rate, rule};
 
 /// SplitMix64: enough for tests, and the same for ever.
 pub(crate) struct Random(pub(crate) u64);
@@ -85,6 +88,15 @@ const PORTS: [u16; 13] = [
 const SOURCE_PORTS: [u16; 6] = [40_000, 53, 123, 1900, 54, 0];
 const FLAGS: [u8; 12] = [2, 2, 2, 16, 24, 17, 4, 18, 0, 3, 6, 1];
 
+const PAYLOADS: [&[u8]; 5] = [
+    b"payload",
+    b"query",
+    b"queries of some length",
+    b"",
+    &[b'x'; 300],
+];
+const HOPS: [u8; 6] = [64, 64, 63, 128, 255, 1];
+
 /// A policy with every rule in a random mode.
 pub(crate) fn random_policy(random: &mut Random) -> Config {
     let modes = [Mode::Off, Mode::Monitor, Mode::Enforce];
@@ -99,8 +111,123 @@ pub(crate) fn random_policy(random: &mut Random) -> Config {
         rules.allowlist = random.pick(&modes);
         rules.reflectors = random.pick(&modes);
         rules.fragments = random.pick(&modes);
+        random_rules(random, &mut rules.rules);
     }
+    random_rules(random, &mut config.host.rules);
     config
+}
+
+/// The same rules in other modes, in another order, and with other actions.
+fn random_rules(random: &mut Random, rules: &mut [Rule]) {
+    let actions = [Action::Drop, Action::Drop, Action::Pass, NEVER_REACHED];
+    for rule in &mut *rules {
+        rule.id += 10 * random.below(10) as u32;
+        rule.action = random.pick(&actions);
+        rule.mode = match rule.action {
+            Action::Pass => random.pick(&[Mode::Off, Mode::Enforce]),
+            Action::Drop | Action::RateLimit { .. } => {
+                random.pick(&[Mode::Off, Mode::Monitor, Mode::Enforce])
+            }
+        };
+    }
+    rules.sort_by_key(|rule| rule.id);
+}
+
+const NEVER_REACHED: Action = Action::RateLimit {
+    per_second: 10_000_000,
+    burst: 10_000_000,
+};
+
+/// Rules by each field, alone and together: on the host, a TCP app and a UDP app. Their ids end in
+/// a digit of their own, so that no change of the others makes two the same.
+fn custom_rules() -> [Vec<Rule>; 3] {
+    let any = Conditions::default;
+    let payload = |offset, bytes: &[u8]| {
+        Some(Payload {
+            offset,
+            bytes: bytes.to_vec(),
+        })
+    };
+    let drop = |id, conditions| rule(id, Action::Drop, conditions);
+    let host = vec![
+        drop(
+            11,
+            Conditions {
+                ttl: Some(1..=1),
+                ..any()
+            },
+        ),
+        drop(
+            12,
+            Conditions {
+                transport: Some(Transport::Udp),
+                length: Some(100..=2000),
+                ..any()
+            },
+        ),
+        drop(
+            13,
+            Conditions {
+                payload: payload(2, b"er"),
+                ..any()
+            },
+        ),
+    ];
+    let flags = Flags {
+        set: 0x08,
+        clear: 0x02,
+    };
+    let tcp = vec![
+        drop(
+            14,
+            Conditions {
+                flags: Some(flags),
+                ..any()
+            },
+        ),
+        drop(
+            15,
+            Conditions {
+                family: Some(Family::Ipv6),
+                ttl: Some(60..=63),
+                ..any()
+            },
+        ),
+    ];
+    let udp = vec![
+        drop(
+            16,
+            Conditions {
+                source_port: Some(0..=0),
+                port: Some(7000..=7400),
+                ..any()
+            },
+        ),
+        rule(
+            17,
+            Action::Pass,
+            Conditions {
+                port: Some(7500..=7500),
+                ..any()
+            },
+        ),
+        drop(
+            18,
+            Conditions {
+                length: Some(33..=33),
+                ..any()
+            },
+        ),
+        drop(
+            19,
+            Conditions {
+                ttl: Some(128..=255),
+                payload: payload(0, b"query"),
+                ..any()
+            },
+        ),
+    ];
+    [host, tcp, udp]
 }
 
 /// A policy with every rule in one mode.
@@ -110,15 +237,19 @@ pub(crate) fn policy(mode: Mode) -> Config {
     let mut ssh = app("ssh", Transport::Tcp, 22, 22);
     ssh.protection.allow = nets(&["203.0.113.0/24", "2001:db8:a11::/48", "100.64.0.2/32"]);
     ssh.protection.block = nets(&["203.0.113.192/26"]);
-    let game = app("game", Transport::Udp, 7000, 7999);
+    let mut game = app("game", Transport::Udp, 7000, 7999);
     let mut vpn = app("vpn", Transport::Udp, 51_820, 51_820);
     vpn.edge_ips = EdgeIps::Dynamic(Connectivity::Ipv4);
     let mut dns = app("dns", Transport::Udp, 53, 53);
     let fixed = STATIC.iter().map(|ip| ip.parse().expect("an address"));
     dns.edge_ips = EdgeIps::Static(fixed.collect());
     dns.protection.reflector_ports = vec![1900];
+    let [mut host_rules, tcp_rules, udp_rules] = custom_rules();
+    web.protection.rules = tcp_rules;
+    game.protection.rules = udp_rules;
     let mut apps = vec![web, ssh, game, vpn, dns];
     apps.iter_mut().for_each(|app| set_modes(app, mode));
+    set_rule_modes(&mut host_rules, mode);
     let mut host = host(mode);
     host.block = nets(&[
         "198.18.0.7/32",
@@ -129,6 +260,7 @@ pub(crate) fn policy(mode: Mode) -> Config {
         "2001:db9::/32",
     ]);
     host.allow = nets(&["198.19.3.0/24", "2001:db9:1::/48"]);
+    host.rules = host_rules;
     Config {
         host,
         apps: apps.into_iter().map(Arc::new).collect(),
@@ -155,6 +287,13 @@ fn set_modes(app: &mut App, mode: Mode) {
     rules.allowlist = mode;
     rules.reflectors = mode;
     rules.fragments = mode;
+    set_rule_modes(&mut rules.rules, mode);
+}
+
+fn set_rule_modes(rules: &mut [Rule], mode: Mode) {
+    for rule in rules.iter_mut().filter(|rule| rule.action != Action::Pass) {
+        rule.mode = mode;
+    }
 }
 
 /// A frame of at least 14 bytes, which is what the kernel runs a program on.
@@ -205,24 +344,26 @@ fn packet(random: &mut Random) -> Vec<u8> {
         _ => unreachable!("one family"),
     };
     let (source, port) = (random.pick(&SOURCE_PORTS), random.pick(&PORTS));
+    let payload = random.pick(&PAYLOADS);
     let mut frame = Vec::new();
     match random.below(16) {
         0 => ip
             .icmpv4_echo_request(1, 1)
-            .write(&mut frame, b"payload")
+            .write(&mut frame, payload)
             .expect("a frame"),
         1..8 => {
             ip.tcp(source, port, 1, 100)
-                .write(&mut frame, b"payload")
+                .write(&mut frame, payload)
                 .expect("a frame");
             let transport = if v6 { 54 } else { 34 };
             frame[transport + 13] = random.pick(&FLAGS);
         }
         _ => ip
             .udp(source, port)
-            .write(&mut frame, b"payload")
+            .write(&mut frame, payload)
             .expect("a frame"),
     }
+    frame[if v6 { 21 } else { 22 }] = random.pick(&HOPS);
     frame
 }
 

@@ -4,7 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use spectrum_user::config::{App, Config, EdgeIps, Mode, Transport};
+use spectrum_user::config::{
+    App, Config, EdgeIps, Mode, Transport,
+    rule::{Action, Conditions, Family, Rule},
+};
 
 use crate::generator::SERVICE;
 
@@ -31,6 +34,10 @@ struct Facts {
     first_fragment: bool,
     ports: Option<(u16, u16)>,
     flags: u8,
+    /// Of the IP packet.
+    length: u16,
+    hops: u8,
+    payload: Vec<u8>,
     defect: Option<&'static str>,
 }
 
@@ -167,6 +174,68 @@ fn judge_app(judge: &mut Judge, config: &Config, app: &App, facts: &Facts, sourc
     if facts.first_fragment {
         judge.rule(rules.fragments, "fragment");
     }
+    judge_rules(judge, config, app, facts);
+}
+
+/// The custom rules of host and app by id, those of the host first, up to the one that decides; of
+/// those that only monitor, the first speaks for all.
+fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) {
+    let of_host = config.host.rules.iter().map(|rule| (rule.id, 0, rule));
+    let of_app = app.protection.rules.iter().map(|rule| (rule.id, 1, rule));
+    let mut rules: Vec<(u32, u32, &Rule)> = of_host.chain(of_app).collect();
+    rules.sort_by_key(|&(id, owner, _)| (id, owner));
+    let mut is_watched = false;
+    for (_, _, rule) in rules {
+        let is_silent = rule.mode == Mode::Off || rule.mode == Mode::Monitor && is_watched;
+        if is_silent || !matches(&rule.conditions, facts) {
+            continue;
+        }
+        is_watched |= rule.mode == Mode::Monitor;
+        match rule.action {
+            Action::Drop => judge.rule(rule.mode, "custom_rule"),
+            // The rates of the model's rules are never reached.
+            Action::RateLimit { .. } | Action::Pass => {}
+        }
+        if rule.mode == Mode::Enforce {
+            return;
+        }
+    }
+}
+
+fn matches(conditions: &Conditions, facts: &Facts) -> bool {
+    let (source_port, port) = facts.ports.expect("packets to apps have ports");
+    let holds = |condition: Option<bool>| condition.unwrap_or(true);
+    let transport = conditions.transport.map(|transport| match transport {
+        Transport::Tcp => facts.protocol == 6,
+        Transport::Udp => facts.protocol == 17,
+    });
+    let family = conditions.family.map(|family| match family {
+        Family::Ipv4 => facts.source.is_ipv4(),
+        Family::Ipv6 => facts.source.is_ipv6(),
+    });
+    let flags = conditions.flags.map(|flags| {
+        let is_set = facts.flags & flags.set == flags.set;
+        facts.protocol == 6 && is_set && facts.flags & flags.clear == 0
+    });
+    let payload = conditions.payload.as_ref().map(|wanted| {
+        let rest = facts.payload.get(usize::from(wanted.offset)..);
+        rest.is_some_and(|rest| rest.starts_with(&wanted.bytes))
+    });
+    let ranges = [
+        (&conditions.length, facts.length),
+        (&conditions.source_port, source_port),
+        (&conditions.port, port),
+    ];
+    let in_ranges = ranges
+        .into_iter()
+        .all(|(range, value)| holds(range.as_ref().map(|range| range.contains(&value))));
+    let ttl = conditions.ttl.as_ref();
+    in_ranges
+        && holds(ttl.map(|ttl| ttl.contains(&facts.hops)))
+        && holds(transport)
+        && holds(family)
+        && holds(flags)
+        && holds(payload)
 }
 
 fn is_edge(config: &Config, addresses: &[IpAddr], destination: IpAddr) -> bool {
@@ -249,6 +318,9 @@ fn ipv4(packet: &[u8]) -> Option<Facts> {
         first_fragment: field & 0x3fff == 0x2000,
         ports: None,
         flags: 0,
+        length: total as u16,
+        hops: header[8],
+        payload: Vec::new(),
         defect: None,
     };
     if header[0] >> 4 != 4 {
@@ -283,6 +355,9 @@ fn ipv6(packet: &[u8]) -> Option<Facts> {
         first_fragment: false,
         ports: None,
         flags: 0,
+        length: u16::from_be_bytes([header[4], header[5]]).saturating_add(40),
+        hops: header[7],
+        payload: Vec::new(),
         defect: None,
     };
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -341,10 +416,14 @@ fn transport(facts: &mut Facts, segment: &[u8]) {
         let length = usize::from(header[12] >> 4) * 4;
         if length < 20 || length > segment.len() {
             facts.defect = Some("malformed");
-        } else if impossible(facts.flags) {
+            return;
+        }
+        facts.payload = segment[length..].to_vec();
+        if impossible(facts.flags) {
             facts.defect = Some("tcp_flags");
         }
     } else {
+        facts.payload = segment[8..].to_vec();
         let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
         if length < 8 || length > segment.len() && !facts.first_fragment {
             facts.defect = Some("malformed");

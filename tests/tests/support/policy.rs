@@ -5,6 +5,7 @@ use std::time::Duration;
 use spectrum_user::config::{
     App, AppId, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode, Origin,
     PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
+    rule::{Action, Conditions, Rule},
 };
 
 /// A host whose own rules are in `mode`, and whose lists are empty.
@@ -23,6 +24,7 @@ pub(crate) fn host(mode: Mode) -> Host {
         allow: Vec::new(),
         malformed: mode,
         closed_ports: Some(mode),
+        rules: Vec::new(),
     }
 }
 
@@ -39,6 +41,17 @@ pub(crate) fn rate(mode: Mode, burst: u32) -> Rate {
         mode,
         per_second: 1,
         burst,
+    }
+}
+
+/// A custom rule that is enforced.
+pub(crate) fn rule(id: u32, action: Action, conditions: Conditions) -> Rule {
+    Rule {
+        id,
+        name: None,
+        conditions,
+        action,
+        mode: Mode::Enforce,
     }
 }
 
@@ -77,6 +90,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             fragments: Mode::Enforce,
             packet_rate: rate(Mode::Off, 1),
             syn_rate: rate(Mode::Off, 1),
+            rules: Vec::new(),
         },
     }
 }

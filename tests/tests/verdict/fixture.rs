@@ -12,7 +12,10 @@ use spectrum_user::{
     },
 };
 
-use crate::policy::{app, host, nets, rate};
+use crate::{
+    policy::{app, host, nets, rate},
+    rules,
+};
 
 /// Addresses of the shielded interface.
 pub(crate) const EDGE: &str = "192.0.2.1";
@@ -136,7 +139,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 11] = [
     "web",
     "game",
     "ssh",
@@ -146,6 +149,8 @@ const NAMES: [&str; 9] = [
     "slow",
     "shy",
     "dns",
+    "ruled",
+    "ruled-tcp",
 ];
 
 fn config(host_mode: Mode) -> Config {
@@ -160,6 +165,8 @@ fn config(host_mode: Mode) -> Config {
         app("slow", Tcp, 90, 90),
         app("shy", Tcp, 91, 91),
         app("dns", Udp, 53, 53),
+        app("ruled", Udp, 9000, 9099),
+        app("ruled-tcp", Tcp, 9000, 9000),
     ];
     for app in &mut apps {
         let protection = &mut app.protection;
@@ -184,6 +191,8 @@ fn config(host_mode: Mode) -> Config {
             }
             "slow" => protection.packet_rate = rate(Mode::Enforce, 3),
             "shy" => protection.syn_rate = rate(Mode::Enforce, 2),
+            "ruled" => protection.rules = rules::of_udp_app(),
+            "ruled-tcp" => protection.rules = rules::of_tcp_app(),
             "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),
             _ => {}
         }
@@ -199,6 +208,7 @@ fn config(host_mode: Mode) -> Config {
                 "2001:db9::/32",
             ]),
             allow: nets(&["198.19.3.0/24", "2001:db9:1::/48"]),
+            rules: rules::of_host(),
             ..host(host_mode)
         },
         apps: apps.into_iter().map(Arc::new).collect(),

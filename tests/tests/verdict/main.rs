@@ -15,6 +15,7 @@ mod fixture;
 mod frame;
 #[path = "../support/policy.rs"]
 mod policy;
+mod rules;
 mod sequences;
 mod table;
 
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
             }));
         }
     }
-    for (name, sequence) in sequences::ALL {
+    for (name, sequence) in sequences::ALL.iter().chain(rules::SEQUENCES) {
         trials.push(enforcing.trial(name, *sequence));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -18,7 +18,7 @@ use crate::{
     frame::*,
 };
 
-type Sequence = fn(&mut Fixture) -> Result<()>;
+pub(crate) type Sequence = fn(&mut Fixture) -> Result<()>;
 
 pub(crate) const ALL: &[(&str, Sequence)] = &[
     ("truncated::tcp_over_ipv4_at_each_length", |fixture| {

@@ -22,7 +22,7 @@ pub(crate) struct Row {
     pub(crate) cell: Cell,
 }
 
-fn row(name: &'static str, frame: Vec<u8>, owner: Owner, cell: Cell) -> Row {
+pub(crate) fn row(name: &'static str, frame: Vec<u8>, owner: Owner, cell: Cell) -> Row {
     Row {
         name,
         frame,
@@ -53,6 +53,7 @@ pub(crate) fn enforced() -> Vec<Row> {
         transport(),
         tags(),
         monitored(),
+        crate::rules::rows(),
     ];
     groups.into_iter().flatten().collect()
 }

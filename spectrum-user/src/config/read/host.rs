@@ -10,6 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
+    rules::{self, Owner},
     scalar,
     table::{Report, Table, Wrong},
     value::Value,
@@ -90,6 +91,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     let (block, allow) = scalar::access_lists(&mut protection);
     let malformed = protection.get_or("malformed", Mode::Enforce, scalar::mode);
     let closed_ports = protection.get("closed_ports", scalar::mode);
+    let rules = rules::read(&mut protection, Owner::Host);
     protection.finish();
     root.finish();
 
@@ -107,6 +109,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         allow,
         malformed,
         closed_ports: closed_ports.map(Spanned::into_inner),
+        rules,
     };
     HostDraft {
         apps_dir: Some(apps_dir),

@@ -3,6 +3,7 @@
 use toml::Spanned;
 
 use super::{
+    rules::{self, Owner},
     scalar,
     table::{Table, Wrong},
     value::Value,
@@ -51,7 +52,7 @@ const SYNS_PER_SECOND: u32 = 100;
 
 /// Beyond any line (10 Gbit/s carry 14.9 million of the smallest packets), and low enough that
 /// the limiter's clock can express it.
-const MAX_RATE: u32 = 10_000_000;
+pub(super) const MAX_RATE: u32 = 10_000_000;
 
 /// `ports`: those of the app on the edge. Amplifiers that answer from a port that the app itself
 /// serves cannot be told from peers of the app, so these are not on its list by default.
@@ -89,6 +90,7 @@ pub(super) fn read(
     };
     let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
     let syn_rate = syn_rate(&mut table, is_udp);
+    let rules = rules::read(&mut table, Owner::App(transport, ports));
     table.finish();
 
     let with_firewall = |mode| if ip_firewall { mode } else { Mode::Off };
@@ -102,6 +104,7 @@ pub(super) fn read(
         fragments,
         packet_rate,
         syn_rate,
+        rules,
     }
 }
 

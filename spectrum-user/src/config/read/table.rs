@@ -236,6 +236,50 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The tables of the list `key`, `[[key]]` in a document; none if it is not there.
+    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table<'a>> {
+        let help = format!("write `[[{}]]` above the fields of each", self.path_of(key));
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = value.get() else {
+            self.wrong(key, value.span(), value.expected("a list of tables", help));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in items {
+            let item = Value::new(item);
+            if let DeValue::Table(entries) = item.get() {
+                tables.push(Table {
+                    report: self.report,
+                    path: self.path_of(key),
+                    span: item.span(),
+                    entries: Some(entries),
+                    known: Vec::new(),
+                });
+            } else {
+                self.wrong(key, item.span(), item.expected("a table", help.as_str()));
+            }
+        }
+        tables
+    }
+
+    /// Whether the table itself is in the document.
+    pub(super) fn is_there(&self) -> bool {
+        self.entries.is_some()
+    }
+
+    /// Whether all its fields are among `keys`.
+    pub(super) fn has_only(&self, keys: &[&str]) -> bool {
+        let mut fields = self.entries.into_iter().flat_map(DeTable::keys);
+        fields.all(|key| keys.contains(&key.get_ref().as_ref()))
+    }
+
+    /// Notes that the table as a whole is wrong.
+    pub(super) fn wrong_itself(&self, wrong: Wrong) {
+        self.report.wrong(&self.path, self.span.clone(), wrong);
+    }
+
     /// Whether the field is there, valid or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries

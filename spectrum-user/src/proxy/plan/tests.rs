@@ -53,6 +53,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             fragments: Mode::Off,
             packet_rate: off,
             syn_rate: off,
+            rules: Vec::new(),
         },
     })
 }
