@@ -20,6 +20,8 @@
 mod frame;
 #[path = "../tests/support/policy.rs"]
 mod policy;
+#[path = "xdp/xdp_filter.rs"]
+mod xdp_filter;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -37,6 +39,7 @@ use spectrum_user::{
 
 use frame::*;
 use policy::{app, host, nets, rate, rule};
+use xdp_filter::XdpFilter;
 
 /// Packets of one repeat: some 150 ms at 100 ns.
 const PACKETS: u32 = 1_500_000;
@@ -47,6 +50,7 @@ const EDGE: &str = "192.0.2.1";
 const EDGE_V6: &str = "2001:db8::1";
 const CLIENT: &str = "100.64.0.9";
 const CLIENT_V6: &str = "2001:db8:c::9";
+const BLOCKED: &str = "198.18.0.7";
 
 /// Measure the XDP program beside a bare drop.
 #[derive(Parser)]
@@ -120,11 +124,7 @@ fn cases() -> Vec<Case> {
         ),
         Case {
             goal: Some(2.3),
-            ..case(
-                "drop: blocked address",
-                syn("198.18.0.7", EDGE, 80),
-                "blocked",
-            )
+            ..case("drop: blocked address", syn(BLOCKED, EDGE, 80), "blocked")
         },
         case(
             "drop: blocked prefix",
@@ -287,6 +287,7 @@ fn main() -> Result<()> {
             bare,
         ));
     }
+    rows.extend(peer_rows(bare)?);
     let report = Report {
         machine: machine(),
         rows,
@@ -329,6 +330,43 @@ fn ended(totals: &Snapshot, cell: &str) -> u64 {
         reason => totals.dropped.get(reason).map_or(0, |total| total.packets),
     }
 }
+
+/// xdp-filter, where it is installed, with as many blocked addresses as ours has.
+fn peer_rows(bare: f64) -> Result<Vec<Row>> {
+    let addresses = config().host.block.into_iter();
+    let addresses = addresses.filter_map(|net| match net.addr() {
+        IpAddr::V4(address) if net.prefix_len() == 32 => Some(address),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    });
+    let mut addresses: Vec<_> = addresses.collect();
+    // It has room for so many.
+    addresses.truncate(10_000);
+    let Some(mut peer) = XdpFilter::load(&addresses)? else {
+        eprintln!("xdp-filter is not installed (package xdp-tools): it is left out");
+        return Ok(Vec::new());
+    };
+    let cases = [
+        (
+            "xdp-filter: drop a blocked address",
+            syn(BLOCKED, EDGE, 80),
+            XDP_DROP,
+        ),
+        ("xdp-filter: pass another", syn(CLIENT, EDGE, 80), XDP_PASS),
+    ];
+    cases
+        .into_iter()
+        .map(|(name, frame, action)| {
+            eprintln!("{name}");
+            let repeat = |_| peer.nanoseconds(&frame, PACKETS, action);
+            let values: Vec<f64> = (0..REPEATS).map(repeat).collect::<Result<_>>()?;
+            Ok(row(&case(name, frame, ""), median(&values).unwrap(), bare))
+        })
+        .collect()
+}
+
+/// Of `enum xdp_action`.
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
 
 fn nanoseconds(filter: &mut Filter, program: &'static str, frame: &[u8]) -> Result<f64> {
     let mut values = Vec::with_capacity(REPEATS);

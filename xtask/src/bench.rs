@@ -52,11 +52,11 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     };
     let mut command = shell::cargo("bench");
     command.args(["--package", "spectrum-tests", "--bench", name]);
+    let packages = setup::LAB.iter().chain(setup::BENCH);
+    setup::ensure_packages_if_possible(packages, "they are left out")?;
     match arguments.subject {
         Subject::Xdp => setup::ensure_toolchain()?,
         Subject::Proxy | Subject::Flood => {
-            let packages = setup::LAB.iter().chain(setup::BENCH);
-            setup::ensure_packages_if_possible(packages, "they are left out")?;
             command.env("SPECTRUM_BIN", build::spectrum("release")?);
         }
     }
