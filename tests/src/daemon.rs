@@ -16,6 +16,7 @@ use nix::{
         signal::Signal,
         statfs::{BPF_FS_MAGIC, statfs},
     },
+    unistd::Pid,
 };
 
 use crate::{Lab, leftovers, process::Process, topology::Host, wait};
@@ -176,8 +177,17 @@ impl<'lab> Site<'lab> {
     /// # Errors
     /// It ended, with what it said, or is not ready in time.
     pub fn start(&self) -> Result<Daemon<'lab>> {
+        self.start_with(|_| {})
+    }
+
+    /// The same, with what `prepare` does to its command line and environment.
+    ///
+    /// # Errors
+    /// As [`Site::start`].
+    pub fn start_with(&self, prepare: impl FnOnce(&mut Command)) -> Result<Daemon<'lab>> {
         mount_bpf()?;
         let mut command = self.command("run");
+        prepare(&mut command);
         command.env(
             "RUST_LOG",
             env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
@@ -214,6 +224,10 @@ impl Daemon<'_> {
     /// What it has logged so far, daemons before it in the same lab included.
     pub fn log(&self) -> String {
         self.site.log()
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.process.pid()
     }
 
     /// # Errors

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod endurance;
 mod filter;
 mod harness;
 mod lab;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         rules::CASES,
         reload::CASES,
         life::CASES,
+        endurance::CASES,
     ];
     let trials = groups.concat().into_iter().map(harness::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

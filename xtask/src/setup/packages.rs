@@ -42,6 +42,11 @@ pub(crate) const LAB: &[Package] = &[
         Program("redis-server"),
         "redis-server",
     ),
+    needed(
+        "faketime",
+        "daemon: a wall clock that jumps",
+        Program("faketime"),
+    ),
     server(
         "iperf3",
         "client and origin: bulk transfer",
@@ -50,12 +55,17 @@ pub(crate) const LAB: &[Package] = &[
     ),
 ];
 
-/// For `cargo xtask bench proxy` and `bench flood`, beyond the lab's.
+/// For `cargo xtask bench`, beyond the lab's.
 pub(crate) const BENCH: &[Package] = &[
     needed(
         "ethtool",
         "queues and offloads of the lab",
         Program("ethtool"),
+    ),
+    needed(
+        "xdp-tools",
+        "xdp-filter, measured beside ours",
+        Program("xdp-filter"),
     ),
     needed("nftables", "synproxy, measured beside ours", Program("nft")),
     server(
