@@ -1,5 +1,6 @@
 //! What the data plane knows of an app.
 
+use crate::ceiling::Ceiling;
 use crate::signature::MASKS_PER_APP;
 
 /// The slot of packets that belong to no app.
@@ -61,4 +62,6 @@ pub struct App {
     /// How many of [`App::masks`] are in use; 0 costs a packet nothing.
     pub mask_count: u32,
     pub reserved: u32,
+    /// On all sources together.
+    pub ceiling: Ceiling,
 }

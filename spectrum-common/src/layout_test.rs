@@ -7,10 +7,12 @@ use crate::{
     access::{AccessEntry, AccessKey},
     address::Address,
     app::{App, RateLimit},
+    ceiling::{Bound, Ceiling, CeilingShare, CeilingUse},
     counters::{AppCounters, Counter},
     edge::{Edge, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     maps,
+    proven::ProvenSet,
     reason::{ByReason, Reason},
     settings::Settings,
     signature::{Fields, SignatureHits, SignatureMask, SignatureRule, SignatureSet},
@@ -24,7 +26,12 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<AccessKey>(), 4 + 16);
     assert_eq!(size_of::<AccessEntry>(), 5 * 4);
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
-    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24 + 16 + 4 + 4);
+    assert_eq!(size_of::<Bound>(), 3 * 8);
+    assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
+    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24 + 16 + 4 + 4 + 80);
+    assert_eq!(size_of::<CeilingUse>(), 64);
+    assert_eq!(size_of::<CeilingShare>(), 3 * 8);
+    assert_eq!(size_of::<ProvenSet>(), 64);
     assert_eq!(size_of::<Counter>(), 16);
     assert_eq!(size_of::<ByReason<Counter>>(), 16 * Reason::ALL.len());
     assert_eq!(size_of::<AppCounters>(), 16 * (1 + 2 * Reason::ALL.len()));

@@ -15,10 +15,12 @@ extern crate std;
 pub mod access;
 pub mod address;
 pub mod app;
+pub mod ceiling;
 pub mod counters;
 pub mod edge;
 pub mod event;
 pub mod maps;
+pub mod proven;
 pub mod reason;
 pub mod settings;
 pub mod signature;
@@ -32,4 +34,4 @@ mod pod;
 /// Version of everything in this crate, stored in [`settings::Settings::abi_version`].
 ///
 /// A daemon takes over the pinned maps of an earlier one only if this number is the same.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

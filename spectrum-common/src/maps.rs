@@ -37,6 +37,12 @@ pub const SIGNATURE_HITS: &str = "sig_hits";
 /// `Array` of 64-bit words by rule: when its next packet is due, in scaled ticks (see
 /// [`RateLimit`](crate::app::RateLimit)).
 pub const SIGNATURE_RATES: &str = "sig_rates";
+/// `Array` of [`ProvenSet`](crate::proven::ProvenSet).
+pub const PROVEN: &str = "proven";
+/// `Array` of [`CeilingUse`](crate::ceiling::CeilingUse) by slot.
+pub const CEILINGS: &str = "ceilings";
+/// `PerCpuArray` of [`CeilingShare`](crate::ceiling::CeilingShare) by slot.
+pub const CEILING_SHARES: &str = "ceiling_shares";
 /// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
 pub const EVENTS: &str = "events";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
@@ -60,6 +66,9 @@ pub const PINNED: &[&str] = &[
     SIGNATURE_RULES,
     SIGNATURE_HITS,
     SIGNATURE_RATES,
+    PROVEN,
+    CEILINGS,
+    CEILING_SHARES,
     EVENTS,
     EVENT_BUDGET,
 ];

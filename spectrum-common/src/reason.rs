@@ -90,4 +90,7 @@ reasons! {
     Signature signature = 13,
     /// A rule of the operator's own.
     CustomRule custom_rule = 14,
+    /// The app gets more of all sources together than its ceiling, and this source has not proved
+    /// to be real, or even those that have use up the whole.
+    Ceiling ceiling = 15,
 }

@@ -27,7 +27,8 @@ pub struct Settings {
     pub interface_index: u32,
     /// [`attach_mode`] that the interface took.
     pub attach_mode: u32,
-    pub reserved: u32,
+    /// Which epoch it is, see [`EPOCH_SECONDS`](crate::proven::EPOCH_SECONDS).
+    pub epoch: u32,
 }
 
 /// How a program is attached.

@@ -3,11 +3,13 @@
 
 pub(crate) mod access;
 pub(crate) mod apps;
+pub(crate) mod ceilings;
 pub(crate) mod counters;
 pub(crate) mod edges;
 pub(crate) mod events;
 pub(crate) mod facts;
 pub(crate) mod frame;
+pub(crate) mod proven;
 pub(crate) mod settings;
 pub(crate) mod signatures;
 pub(crate) mod sockets;
@@ -93,5 +95,10 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission {
         sources::admit(packet, slot, app)
+    }
+
+    #[inline(always)]
+    fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool {
+        ceilings::above(packet, slot, app) != 0
     }
 }

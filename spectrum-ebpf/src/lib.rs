@@ -4,7 +4,8 @@
 //! - [`parse`]: bytes become facts about a packet.
 //! - [`tables`]: what the policy asks of the configuration and of the past.
 //! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), the
-//!   [`signatures`] and the rates ([`limits`]).
+//!   [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
+//!   under which those have precedence that have [`proven`] to be real.
 //! - [`sampling`]: which verdicts are reported one by one.
 //!
 //! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
@@ -16,10 +17,12 @@
 extern crate std;
 
 pub mod access;
+pub mod ceiling;
 pub mod limits;
 pub mod packet;
 pub mod parse;
 pub mod policy;
+pub mod proven;
 pub mod sampling;
 pub mod signatures;
 pub mod tables;

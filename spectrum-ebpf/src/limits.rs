@@ -20,18 +20,17 @@ impl Account {
     /// `seed` is [`Settings::hash_seed`](spectrum_common::settings::Settings::hash_seed).
     #[inline(always)]
     pub const fn new(source: &Address, slot: u32, seed: u32) -> Self {
-        let [a, b, c, d] = source.words_be;
-        let (address, bits) = if source.is_ipv4() {
-            (*source, (c as u64) << 32 | d as u64)
+        let [a, b, ..] = source.words_be;
+        let address = if source.is_ipv4() {
+            *source
         } else {
-            let network = Address::from_ipv6_be([a, b, 0, 0]);
-            (network, (a as u64) << 32 | b as u64)
+            Address::from_ipv6_be([a, b, 0, 0])
         };
         let salt = (seed as u64) << 32 | slot as u64;
         Self {
             address,
             slot,
-            hash: mix(bits ^ mix(salt)),
+            hash: mix(network(source) ^ mix(salt)),
         }
     }
 
@@ -61,10 +60,22 @@ impl Account {
     }
 }
 
+/// What counts as one source: an IPv4 address, or the /64 of an IPv6 address, as bits that no two
+/// of them share.
+#[inline(always)]
+pub(crate) const fn network(source: &Address) -> u64 {
+    let [a, b, c, d] = source.words_be;
+    if source.is_ipv4() {
+        (c as u64) << 32 | d as u64
+    } else {
+        (a as u64) << 32 | b as u64
+    }
+}
+
 /// A one-to-one mix of 64 bits in which each bit of the input moves half of the output's
 /// (the finalizer of MurmurHash3).
 #[inline(always)]
-const fn mix(mut bits: u64) -> u64 {
+pub(crate) const fn mix(mut bits: u64) -> u64 {
     bits ^= bits >> 33;
     bits = bits.wrapping_mul(0xff51_afd7_ed55_8ccd);
     bits ^= bits >> 33;

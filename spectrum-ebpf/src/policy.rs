@@ -6,7 +6,7 @@
 //! 4. The app's lists.
 //! 5. Reflectors and fragments.
 //! 6. Signatures: the operator's custom rules, then mitigations.
-//! 7. Rates, the only rules that remember.
+//! 7. Rates of each source and the app's ceiling, the only rules that remember.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
@@ -164,7 +164,11 @@ fn judge_app(
     if app.mask_count != 0 && judge_signatures(case, packet, app, tables)? == Ruling::Pass {
         return Ok(());
     }
-    judge_rates(case, packet, app, tables)
+    judge_rates(case, packet, app, tables)?;
+    if app.ceiling.mode != mode::OFF && tables.is_above_ceiling(packet, case.slot, app) {
+        case.matched(app.ceiling.mode, Reason::Ceiling)?;
+    }
+    Ok(())
 }
 
 /// The blocklist, then the allowlist. An entry of the global scope that allows exempts from global

@@ -45,6 +45,10 @@ pub trait Tables {
     /// Charges a packet to its source at an app, see [`limits::admit`](crate::limits::admit).
     fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission;
 
+    /// Charges a packet to its app, see [`ceiling::admits`](crate::ceiling::admits): is it above
+    /// the ceiling? Only asked where there is one.
+    fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool;
+
     /// The slot of the app on a port, [`HOST_SLOT`] if there is none.
     #[inline(always)]
     fn app_slot(&self, directory: u32, port: u16) -> u32 {

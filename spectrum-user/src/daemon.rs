@@ -9,7 +9,7 @@ mod recent;
 mod shield;
 mod watch;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -26,7 +26,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{self, Config, Mode},
+    config::{self, AppId, Config, Mode},
     control::{Reply, Request, Socket},
     dataplane::events::Reader,
     event,
@@ -47,6 +47,9 @@ pub struct Options {
 const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often expired entries are taken off the lists.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the filter is told who is connected, so that it knows them for as long as they are:
+/// more often than a proof grows old.
+const RENEWAL_INTERVAL: Duration = Duration::from_mins(2);
 /// How long the event log may take to write what is left at the end.
 const EVENT_LOG_DEADLINE: Duration = Duration::from_secs(2);
 /// Events taken from a ring buffer at once.
@@ -183,6 +186,8 @@ impl Daemon {
         self.announce();
         let mut addresses = ticks(ADDRESS_INTERVAL);
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
+        let mut renewal = ticks(RENEWAL_INTERVAL);
+        let proofs = self.proxy.proofs();
         loop {
             tokio::select! {
                 stop = signals.stop_or_reload() => {
@@ -195,6 +200,8 @@ impl Daemon {
                 () = self.watch.changed() => self.reload("a document changed").await,
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
+                proofs = proofs.take() => self.prove(proofs),
+                _ = renewal.tick() => self.prove(self.proxy.connected()),
                 _ = addresses.tick() => {
                     let followed = self.shield.follow_addresses(&self.config);
                     note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
@@ -310,6 +317,12 @@ impl Daemon {
                 .spawn(read_events(interface, reader, self.drops_in.clone()));
         }
         Ok(())
+    }
+
+    /// Tells the filter which sources have proved to be real.
+    fn prove(&self, proofs: impl IntoIterator<Item = (AppId, IpAddr)>) {
+        let proofs: Vec<_> = proofs.into_iter().collect();
+        note(self.shield.prove(&proofs), "cannot note who is real");
     }
 
     async fn answer(&self, request: Request, reply: Reply) {

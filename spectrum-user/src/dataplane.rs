@@ -16,6 +16,8 @@ pub mod lists;
 mod maps;
 mod pins;
 mod plan;
+mod proven;
+mod shared_words;
 pub mod signatures;
 mod sync;
 pub mod tables;

@@ -15,6 +15,7 @@ mod limits;
 mod listener;
 mod origin;
 mod plan;
+mod proofs;
 pub mod proxy_protocol;
 mod service;
 mod socket;
@@ -27,7 +28,7 @@ mod worker;
 use std::{
     collections::{HashMap, HashSet},
     fs, iter,
-    net::{Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -38,6 +39,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 pub use error::{ApplyError, StartError};
 pub use origin::{OriginCondition, OriginSnapshot};
+pub use proofs::Proofs;
 pub use service::AppSnapshot;
 pub use stats::Totals;
 pub use tasks::Drained;
@@ -66,6 +68,7 @@ pub struct Settings {
 pub struct Proxy {
     settings: Settings,
     events: event::Sink,
+    proofs: Proofs,
     workers: Vec<Worker>,
     state: AsyncMutex<State>,
     /// In the order of the apps that were applied last.
@@ -101,6 +104,7 @@ impl Proxy {
         Ok(Self {
             settings,
             events,
+            proofs: Proofs::default(),
             workers: workers.collect::<Result<_, _>>()?,
             state: AsyncMutex::default(),
             services: Mutex::default(),
@@ -130,7 +134,12 @@ impl Proxy {
         }
         let mut services = state.services.clone();
         for app in &plan.add {
-            let service = Service::new(app, self.workers.len(), self.events.clone());
+            let service = Service::new(
+                app,
+                self.workers.len(),
+                self.events.clone(),
+                self.proofs.clone(),
+            );
             services.insert(app.id, service);
         }
         services.retain(|id, _| !plan.remove.contains(id));
@@ -165,6 +174,26 @@ impl Proxy {
     pub fn snapshot(&self) -> Vec<AppSnapshot> {
         let services = self.published().clone();
         services.iter().map(|service| service.snapshot()).collect()
+    }
+
+    /// The sources that prove to be real from now on.
+    pub fn proofs(&self) -> Proofs {
+        self.proofs.clone()
+    }
+
+    /// The sources that hold TCP connections at this moment: their proof goes on.
+    pub fn connected(&self) -> Vec<(AppId, IpAddr)> {
+        let services = self.published().clone();
+        let of_service = |service: &Arc<Service>| {
+            let app = &service.serving().app;
+            let sources = match app.transport {
+                Transport::Tcp => service.admission.sources(),
+                Transport::Udp => Vec::new(),
+            };
+            let id = app.id;
+            sources.into_iter().map(move |source| (id, source))
+        };
+        services.iter().flat_map(of_service).collect()
     }
 
     /// Stops accepting at once, lets connections go on until `deadline` from now, and cuts the

@@ -17,6 +17,8 @@ mod apply;
 mod limits;
 #[path = "proxy/origins.rs"]
 mod origins;
+#[path = "proxy/proofs.rs"]
+mod proofs;
 #[path = "proxy/relay.rs"]
 mod relay;
 #[path = "proxy/stage.rs"]

@@ -2,7 +2,7 @@
 
 use std::vec::Vec;
 
-use spectrum_common::address::Address;
+use spectrum_common::{address::Address, ceiling::Ceiling};
 
 use super::*;
 use crate::{limits::Admission, parse::flag, signatures::Opinion};
@@ -80,6 +80,10 @@ impl Tables for World {
             over_syn_rate: self.is_over && app.syn_rate.mode != mode::OFF && packet.opens_tcp(),
         }
     }
+
+    fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+        self.is_over
+    }
 }
 
 fn edge() -> Address {
@@ -135,6 +139,10 @@ fn hostile(mode: u32) -> World {
             packet_rate: limit(mode),
             syn_rate: limit(mode),
             mask_count: 1,
+            ceiling: Ceiling {
+                mode,
+                ..Ceiling::default()
+            },
             ..App::default()
         },
         edge: Edge {
@@ -178,6 +186,7 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
             Reason::Signature | Reason::CustomRule => world.app.mask_count = 0,
             Reason::PacketRate => world.app.packet_rate = limit(mode::OFF),
             Reason::SynRate => world.app.syn_rate = limit(mode::OFF),
+            Reason::Ceiling => world.app.ceiling = Ceiling::default(),
         }
     }
     reasons
@@ -195,7 +204,15 @@ fn rules_are_asked_in_their_order() {
     };
     assert_eq!(
         order_of(&martian(syn())),
-        [Martian, Blocked, NotAllowed, Signature, PacketRate, SynRate]
+        [
+            Martian,
+            Blocked,
+            NotAllowed,
+            Signature,
+            PacketRate,
+            SynRate,
+            Reason::Ceiling
+        ]
     );
     assert_eq!(
         order_of(&reflected()),
@@ -205,7 +222,8 @@ fn rules_are_asked_in_their_order() {
             Reflector,
             Reason::Fragment,
             Signature,
-            PacketRate
+            PacketRate,
+            Reason::Ceiling
         ]
     );
     let closed = Packet {

@@ -43,6 +43,8 @@ struct AppVerdict {
     /// `pass`, `monitor` or `drop`; `unreachable` if no edge address has the source's family.
     verdict: &'static str,
     reason: Option<&'static str>,
+    /// The source has proved to the app that it is real: above a ceiling it comes first.
+    known: bool,
     /// What the app has counted of this source; absent if it has not been seen lately, or the app
     /// has no rates.
     counted: Option<SourceTotals>,
@@ -101,6 +103,7 @@ fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
         protocol: app.protocol(),
         verdict,
         reason,
+        known: pinned.maps.is_proven(app.id, source)?,
         counted: pinned.maps.source_at(source, slot)?,
     })
 }
@@ -181,6 +184,7 @@ impl AppVerdict {
                 format!("cannot reach it: the app has no {family} edge address")
             }
         };
+        let known = if self.known { ", known to be real" } else { "" };
         let counted = match self.counted {
             Some(SourceTotals {
                 packets, limited, ..
@@ -189,7 +193,7 @@ impl AppVerdict {
             }
             None => String::new(),
         };
-        format!("{app} ({protocol}) on {interface}: {source} {judged}{counted}")
+        format!("{app} ({protocol}) on {interface}: {source} {judged}{known}{counted}")
     }
 }
 

@@ -28,6 +28,27 @@ pub struct Rate {
     pub burst: u32,
 }
 
+/// Bounds on what the app gets from all sources together; each at least 1, `None` is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    pub mode: Mode,
+    pub packets_per_second: Option<u64>,
+    /// Bytes of whole frames.
+    pub bytes_per_second: Option<u64>,
+    /// TCP: SYNs. UDP: datagrams of sources that have not proved to be real.
+    pub new_flows_per_second: Option<u64>,
+}
+
+impl Ceiling {
+    /// No bound at all.
+    pub const NONE: Self = Self {
+        mode: Mode::Off,
+        packets_per_second: None,
+        bytes_per_second: None,
+        new_flows_per_second: None,
+    };
+}
+
 /// The `[protection]` table of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -48,4 +69,5 @@ pub struct Protection {
     pub syn_rate: Rate,
     /// Custom rules, sorted by id.
     pub rules: Vec<Rule>,
+    pub ceiling: Ceiling,
 }

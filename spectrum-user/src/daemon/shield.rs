@@ -88,6 +88,14 @@ impl Shield {
         Ok(readers)
     }
 
+    /// Notes that each source has proved to its app that it is real.
+    pub(super) fn prove(&self, proofs: &[(AppId, IpAddr)]) -> Result<()> {
+        for filter in &self.filters {
+            filter.maps().prove(proofs.iter().copied())?;
+        }
+        Ok(())
+    }
+
     pub(super) fn interfaces(&self) -> Result<Vec<InterfaceStatus>> {
         let status = |filter: &Filter| {
             InterfaceStatus::read(filter.interface().unwrap_or_default(), filter.maps())

@@ -1,63 +1,30 @@
 //! The bitmap in front of the lists, as shared memory.
-//!
-//! The map is an array with `BPF_F_MMAPABLE` (kernel 5.5): a bit is set with one atomic operation
-//! and two mebibytes are compared without a system call for each word.
 
-use std::{
-    num::NonZeroUsize,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::Ordering;
 
-use aya::maps::{Map, MapData};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use aya::maps::Map;
 use spectrum_common::{access::FILTER_WORD_BITS, maps::size::FILTER_WORDS};
 
-use super::error::Error;
-
-const BYTES: NonZeroUsize = NonZeroUsize::new(FILTER_WORDS * size_of::<u64>()).expect("not empty");
+use super::{error::Error, shared_words::SharedWords};
 
 /// One of the two filter maps.
-pub(super) struct FilterBits {
-    words: NonNull<AtomicU64>,
-}
-
-// SAFETY: the memory is shared with the kernel anyway, and only touched atomically.
-unsafe impl Send for FilterBits {}
-// SAFETY: as above.
-unsafe impl Sync for FilterBits {}
+pub(super) struct FilterBits(SharedWords);
 
 impl FilterBits {
     /// Maps the array `name` into memory; the mapping keeps the map alive.
     pub(super) fn map(name: &'static str, map: &Map) -> Result<Self, Error> {
-        let Map::Array(data) = map else {
-            return Err(Error::Missing(name));
-        };
-        check_length(name, data)?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice, of the length of the map.
-        let memory = unsafe { mmap(None, BYTES, protection, MapFlags::MAP_SHARED, data.fd(), 0) }
-            .map_err(Error::system("cannot map the access filter into memory"))?;
-        Ok(Self {
-            words: memory.cast(),
-        })
-    }
-
-    fn words(&self) -> &[AtomicU64] {
-        // SAFETY: the mapping has this length and lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), FILTER_WORDS) }
+        SharedWords::map(name, map, FILTER_WORDS).map(Self)
     }
 
     /// Element `index` of the map; 0 if there is none.
     pub(super) fn word(&self, index: u32) -> u64 {
-        let word = self.words().get(index as usize);
-        word.map_or(0, |word| word.load(Ordering::Relaxed))
+        self.0.get(index as usize)
     }
 
     /// Sets the bits `first..=last`.
     pub(super) fn insert(&self, first: u32, last: u32) {
         for_each_word(first, last, |index, mask| {
-            if let Some(word) = self.words().get(index) {
+            if let Some(word) = self.0.all().get(index) {
                 word.fetch_or(mask, Ordering::Relaxed);
             }
         });
@@ -65,19 +32,11 @@ impl FilterBits {
 
     /// Makes the filter equal to `wanted`, writing only the words that differ.
     pub(super) fn replace(&self, wanted: &Bits) {
-        for (word, &wanted) in self.words().iter().zip(&wanted.words) {
+        for (word, &wanted) in self.0.all().iter().zip(&wanted.words) {
             if word.load(Ordering::Relaxed) != wanted {
                 word.store(wanted, Ordering::Relaxed);
             }
         }
-    }
-}
-
-impl Drop for FilterBits {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `map` made; no reference to it outlives `self`.
-        let unmapped = unsafe { munmap(self.words.cast(), BYTES.get()) };
-        debug_assert!(unmapped.is_ok());
     }
 }
 
@@ -99,16 +58,6 @@ impl Bits {
                 *word |= mask;
             }
         });
-    }
-}
-
-fn check_length(name: &'static str, data: &MapData) -> Result<(), Error> {
-    let info = data.info().map_err(Error::map(name, "look at it"))?;
-    let bytes = info.value_size() as usize * info.max_entries() as usize;
-    if bytes == BYTES.get() {
-        Ok(())
-    } else {
-        Err(Error::Missing(name))
     }
 }
 

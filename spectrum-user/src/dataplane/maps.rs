@@ -14,7 +14,7 @@ use spectrum_common::{
     source::SourceSet,
 };
 
-use super::{error::Error, filter_bits::FilterBits};
+use super::{error::Error, filter_bits::FilterBits, proven::ProvenSources};
 
 /// Handles to all maps of one filter.
 pub struct Maps {
@@ -34,6 +34,7 @@ pub struct Maps {
     pub(super) signature_rules: Array<MapData, SignatureRule>,
     pub(super) signature_hits: PerCpuArray<MapData, SignatureHits>,
     pub(super) signature_rates: Array<MapData, u64>,
+    pub(super) proven: ProvenSources,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
 }
 
@@ -60,6 +61,7 @@ impl Maps {
             signature_rules: typed.map(names::SIGNATURE_RULES)?,
             signature_hits: typed.map(names::SIGNATURE_HITS)?,
             signature_rates: typed.map(names::SIGNATURE_RATES)?,
+            proven: ProvenSources::map(names::PROVEN, &(typed.open)(names::PROVEN)?)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
         })
     }

@@ -7,11 +7,12 @@ use spectrum_common::{
     access::{GLOBAL_SCOPE, action},
     address::Address,
     app::{App, HOST_SLOT, RateLimit, mode},
+    ceiling::Ceiling,
     edge::{Edge, PAGE_SIZE, PortPage, PortSet},
     maps::size,
     settings::Settings,
 };
-use spectrum_ebpf::limits;
+use spectrum_ebpf::{ceiling, limits};
 
 use super::{clock, error::Error, signatures::Signature};
 use crate::config::{
@@ -303,6 +304,7 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
             mode: only(Transport::Tcp, protection.syn_rate.mode),
             ..protection.syn_rate
         }),
+        ceiling: ceiling(&protection.ceiling),
         ..App::default()
     }
 }
@@ -310,6 +312,22 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
 fn rate_limit(rate: Rate) -> RateLimit {
     let ticks = clock::ticks_per_second();
     limits::rate_limit(mode_number(rate.mode), rate.per_second, rate.burst, ticks)
+}
+
+fn ceiling(ceiling: &config::Ceiling) -> Ceiling {
+    let bounds = [
+        ceiling.packets_per_second,
+        ceiling.bytes_per_second,
+        ceiling.new_flows_per_second,
+    ];
+    let mode = if bounds == [None; 3] {
+        Mode::Off
+    } else {
+        ceiling.mode
+    };
+    let [packets, bytes, flows] = bounds.map(Option::unwrap_or_default);
+    let ticks = clock::ticks_per_second();
+    ceiling::ceiling(mode_number(mode), packets, bytes, flows, ticks)
 }
 
 fn settings(config: &Config) -> Settings {

@@ -70,6 +70,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             packet_rate: rate,
             syn_rate: rate,
             rules: Vec::new(),
+            ceiling: config::Ceiling::NONE,
         },
     }
 }

@@ -14,11 +14,13 @@ use spectrum_common::{
     counters::AppCounters,
     edge::{Edge, PortPage, PortSet},
     maps::{self as names, size},
+    proven::EPOCH_SECONDS,
     settings::Settings,
 };
 
 use super::{
     attach::AttachMode,
+    clock,
     error::Error,
     lists,
     maps::Maps,
@@ -178,6 +180,7 @@ fn apply_settings(maps: &mut Maps, plan: &Plan, lists: &lists::Documented) -> Re
             before.hash_seed
         },
         wide_ipv6_entries: u32::from(lists.wide_ipv6),
+        epoch: clock::since_boot_s() / EPOCH_SECONDS,
         interface_index: before.interface_index,
         attach_mode: before.attach_mode,
         ..plan.settings

@@ -137,6 +137,11 @@ impl Tables for View<'_> {
     fn admit(&self, _packet: &Packet, _slot: u32, _app: &App) -> Admission {
         Admission::default()
     }
+
+    /// As above.
+    fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+        false
+    }
 }
 
 impl Signatures for View<'_> {

@@ -5,11 +5,11 @@ use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
-    limits::{Full, Permit},
+    limits::{self, Full, Permit},
     service::{Serving, Share},
 };
 use crate::{
-    config::App,
+    config::{App, Transport},
     event::{ClientMatchedIpFirewall, Kind, Record, Status, TlsStatus},
 };
 
@@ -51,7 +51,7 @@ impl Account {
         match admission.admit(client.ip(), &serving.app.limits) {
             Ok(permit) => {
                 share.stats().connections.add(1);
-                Ok(Self {
+                let account = Self {
                     share: Rc::clone(share),
                     serving,
                     client,
@@ -60,7 +60,12 @@ impl Account {
                     round_trips: Cell::default(),
                     ingress: Cell::new(0),
                     egress: Cell::new(0),
-                })
+                };
+                if account.app().transport == Transport::Tcp {
+                    // Whoever gets this far has completed a handshake.
+                    account.prove();
+                }
+                Ok(account)
             }
             Err(full) => Err((full, serving)),
         }
@@ -68,6 +73,12 @@ impl Account {
 
     pub(super) fn app(&self) -> &App {
         &self.serving.app
+    }
+
+    /// The client has proved to be real.
+    pub(super) fn prove(&self) {
+        let source = limits::source(self.client.ip());
+        self.share.service.proofs.note(self.app().id, source);
     }
 
     /// Whether the round-trip times are worth their system calls.

@@ -74,6 +74,16 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// The sources that hold something now.
+    pub(super) fn sources(&self) -> Vec<IpAddr> {
+        let shards = self.shards.iter();
+        let sources = shards.flat_map(|shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.keys().copied().collect::<Vec<_>>()
+        });
+        sources.collect()
+    }
+
     fn shard(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         #[expect(
             clippy::cast_possible_truncation,
@@ -106,7 +116,7 @@ impl Drop for Permit {
 }
 
 /// Who counts as one source: an IPv4 address, or an IPv6 /64, which one subscriber has as a whole.
-fn source(client: IpAddr) -> IpAddr {
+pub(super) fn source(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(ip) => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     limits::Admission,
     origin::{OriginSnapshot, Origins},
+    proofs::Proofs,
     stats::{Stats, Totals},
     tasks::Tasks,
     udp::Newcomers,
@@ -21,6 +22,7 @@ pub(super) struct Service {
     /// One for each worker.
     stats: Box<[Stats]>,
     pub(super) events: Sink,
+    pub(super) proofs: Proofs,
 }
 
 /// The settings that hold for new connections. A connection keeps those that it began with.
@@ -56,7 +58,7 @@ pub struct AppSnapshot {
 }
 
 impl Service {
-    pub(super) fn new(app: &Arc<App>, workers: usize, events: Sink) -> Arc<Self> {
+    pub(super) fn new(app: &Arc<App>, workers: usize, events: Sink, proofs: Proofs) -> Arc<Self> {
         let serving = Serving {
             origins: Origins::new(app, None),
             app: Arc::clone(app),
@@ -66,6 +68,7 @@ impl Service {
             admission: Admission::new(),
             stats: (0..workers).map(|_| Stats::default()).collect(),
             events,
+            proofs,
         })
     }
 

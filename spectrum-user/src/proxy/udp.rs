@@ -4,6 +4,7 @@
 //! of a session come to one worker.
 
 mod datagrams;
+mod exchange;
 mod newcomers;
 mod session;
 

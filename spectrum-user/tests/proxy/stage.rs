@@ -1,6 +1,7 @@
 //! What every test needs: a proxy, apps, origins, clients, and patience with a deadline.
 
 use std::{
+    collections::HashSet,
     fmt::Debug,
     fs,
     future::Future,
@@ -15,11 +16,11 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
-        App, AppId, EdgeIps, HeaderOn, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol,
-        Rate, Timeouts, Transport,
+        App, AppId, Ceiling, EdgeIps, HeaderOn, Limits, Mode, Origin, PortRange, Protection,
+        ProxyProtocol, Rate, Timeouts, Transport,
     },
     event::{self, Kind, Record},
-    proxy::{AppSnapshot, ApplyError, Changes, Drained, Proxy, Settings},
+    proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
 };
 
 /// For what should come at once, on a machine that may be busy.
@@ -77,6 +78,15 @@ impl Stage {
     pub(crate) fn snapshot(&self, name: &str) -> AppSnapshot {
         let all = self.proxy.as_ref().unwrap().snapshot();
         all.into_iter().find(|app| app.name == name).unwrap()
+    }
+
+    pub(crate) fn proofs(&self) -> Proofs {
+        self.proxy.as_ref().unwrap().proofs()
+    }
+
+    pub(crate) fn connected(&self) -> HashSet<(AppId, IpAddr)> {
+        let connected = self.proxy.as_ref().unwrap().connected();
+        connected.into_iter().collect()
     }
 
     pub(crate) fn next_event(&self) -> Record {
@@ -220,6 +230,7 @@ pub(crate) fn app(
             packet_rate: off,
             syn_rate: off,
             rules: Vec::new(),
+            ceiling: Ceiling::NONE,
         },
     }
 }

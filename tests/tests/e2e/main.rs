@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod ceilings;
 mod endurance;
 mod filter;
 mod harness;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         filter::CASES,
         rates::CASES,
         rules::CASES,
+        ceilings::CASES,
         reload::CASES,
         life::CASES,
         endurance::CASES,

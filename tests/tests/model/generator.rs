@@ -267,7 +267,7 @@ pub(crate) fn policy(mode: Mode) -> Config {
     }
 }
 
-/// A policy with every rule enforced, and two apps that also limit rates.
+/// A policy with every rule enforced, two apps that also limit rates, and one with a ceiling.
 pub(crate) fn rated_policy(mode: Mode) -> Config {
     let mut config = policy(Mode::Enforce);
     for app in &mut config.apps {
@@ -275,6 +275,12 @@ pub(crate) fn rated_policy(mode: Mode) -> Config {
         match app.name.as_str() {
             "web" => app.protection.packet_rate = rate(mode, 20),
             "ssh" => app.protection.syn_rate = rate(mode, 5),
+            "game" => {
+                // One of them spares packets the ceiling.
+                app.protection.rules.clear();
+                app.protection.ceiling.mode = mode;
+                app.protection.ceiling.packets_per_second = Some(20);
+            }
             _ => {}
         }
     }

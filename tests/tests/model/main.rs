@@ -134,10 +134,10 @@ impl Seen {
     }
 
     fn ensure_every_reason_but_rates(&self, how: &str) -> Result<()> {
-        use Reason::{PacketRate, Signature, SynRate};
+        use Reason::{Ceiling, PacketRate, Signature, SynRate};
         let reasons = Reason::ALL.iter();
         let stateless =
-            reasons.filter(|reason| !matches!(reason, PacketRate | SynRate | Signature));
+            reasons.filter(|reason| !matches!(reason, PacketRate | SynRate | Signature | Ceiling));
         for reason in stateless {
             let key = format!("{how} {}", reason.name());
             let times = self.0.get(&key).copied().unwrap_or_default();

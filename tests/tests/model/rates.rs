@@ -1,11 +1,16 @@
-//! Limits per source. Time passes while packets are sent, so that each source is held to bounds
-//! rather than to a number: its burst at least, and what its rate adds in the time at most.
+//! Limits per source, and ceilings for all. Time passes while packets are sent, so that each is
+//! held to bounds rather than to a number: its burst at least, and what its rate adds in the time
+//! at most.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_user::{
-    config::{App, Config, Mode},
+    config::{App, Config, Mode, Rate},
     dataplane::counters::Snapshot,
 };
 
@@ -82,6 +87,13 @@ fn limit<'a>(
         Outcome::Passed if rules.syn_rate.mode != Mode::Off && sender.opens => {
             Some((app, "syn_rate", sender))
         }
+        Outcome::Passed if rules.ceiling.packets_per_second.is_some() => {
+            let all = Sender {
+                network: Ipv6Addr::UNSPECIFIED.into(),
+                ..sender
+            };
+            Some((app, "ceiling", all))
+        }
         Outcome::Passed | Outcome::Monitored(_) | Outcome::Dropped(_) => None,
     }
 }
@@ -103,9 +115,15 @@ fn ensure_within_bounds(
     for (&(name, network), account) in accounts {
         let app = config.apps.iter().find(|app| app.name == name);
         let rules = &app.context("an app")?.protection;
-        let rate = match rules.packet_rate.mode {
-            Mode::Off => rules.syn_rate,
-            Mode::Monitor | Mode::Enforce => rules.packet_rate,
+        let rate = match (rules.packet_rate.mode, rules.ceiling.packets_per_second) {
+            // Of the eight packets that may come at once, four are not for newcomers.
+            (Mode::Off, Some(per_second)) => Rate {
+                mode: Mode::Off,
+                per_second: per_second as u32,
+                burst: 5,
+            },
+            (Mode::Off, None) => rules.syn_rate,
+            (Mode::Monitor | Mode::Enforce, _) => rules.packet_rate,
         };
         let least = account.sent.min(rate.burst);
         let most = account.sent.min(rate.burst + rate.per_second * seconds);
@@ -120,7 +138,7 @@ fn ensure_within_bounds(
         }
     }
     let reached: Vec<_> = limited.keys().copied().collect();
-    let all = ["IPv4", "IPv6", "ssh", "web"];
+    let all = ["IPv4", "IPv6", "game", "ssh", "web"];
     ensure!(reached == all, "limited only {limited:?}: {accounts:?}");
     Ok(())
 }

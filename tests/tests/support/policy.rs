@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use spectrum_user::config::{
-    App, AppId, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode, Origin,
+    App, AppId, Ceiling, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode, Origin,
     PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
     rule::{Action, Conditions, Rule},
 };
@@ -91,6 +91,10 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             packet_rate: rate(Mode::Off, 1),
             syn_rate: rate(Mode::Off, 1),
             rules: Vec::new(),
+            ceiling: Ceiling {
+                mode: Mode::Enforce,
+                ..Ceiling::NONE
+            },
         },
     }
 }

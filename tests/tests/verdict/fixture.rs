@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
 use spectrum_user::{
-    config::{Config, EdgeIps, Host, Mode, Transport},
+    config::{AppId, Config, EdgeIps, Host, Mode, Transport},
     dataplane::{
         Filter,
         counters::{Snapshot, Total},
@@ -65,6 +65,12 @@ impl Fixture {
 
     pub(crate) fn filter(&mut self) -> &mut Filter {
         &mut self.filter
+    }
+
+    /// Notes that a source has proved to an app that it is real.
+    pub(crate) fn prove(&mut self, owner: Owner, source: &str) -> Result<()> {
+        let app = AppId::from_file_stem(owner.context("the host has no sources")?);
+        Ok(self.filter.maps().prove([(app, source.parse()?)])?)
     }
 
     pub(crate) fn slot(&self, owner: Owner) -> Result<u32> {
@@ -139,7 +145,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 16] = [
     "web",
     "game",
     "ssh",
@@ -151,6 +157,11 @@ const NAMES: [&str; 11] = [
     "dns",
     "ruled",
     "ruled-tcp",
+    "crowded",
+    "crowded-tcp",
+    "crowded-udp",
+    "crowded-heavy",
+    "crowded-watched",
 ];
 
 fn config(host_mode: Mode) -> Config {
@@ -167,6 +178,11 @@ fn config(host_mode: Mode) -> Config {
         app("dns", Udp, 53, 53),
         app("ruled", Udp, 9000, 9099),
         app("ruled-tcp", Tcp, 9000, 9000),
+        app("crowded", Tcp, 92, 92),
+        app("crowded-tcp", Tcp, 93, 93),
+        app("crowded-udp", Udp, 9200, 9200),
+        app("crowded-heavy", Udp, 9201, 9201),
+        app("crowded-watched", Udp, 9202, 9202),
     ];
     for app in &mut apps {
         let protection = &mut app.protection;
@@ -193,6 +209,13 @@ fn config(host_mode: Mode) -> Config {
             "shy" => protection.syn_rate = rate(Mode::Enforce, 2),
             "ruled" => protection.rules = rules::of_udp_app(),
             "ruled-tcp" => protection.rules = rules::of_tcp_app(),
+            "crowded" => protection.ceiling.packets_per_second = Some(1),
+            "crowded-tcp" | "crowded-udp" => protection.ceiling.new_flows_per_second = Some(1),
+            "crowded-heavy" => protection.ceiling.bytes_per_second = Some(1000),
+            "crowded-watched" => {
+                protection.ceiling.mode = Mode::Monitor;
+                protection.ceiling.packets_per_second = Some(1);
+            }
             "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),
             _ => {}
         }

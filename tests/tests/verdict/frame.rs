@@ -58,6 +58,15 @@ pub(crate) fn udp(from: &str, to: &str, port: u16) -> Vec<u8> {
 
 /// A UDP datagram from a port of choice.
 pub(crate) fn udp_from(from: &str, source_port: u16, to: &str, port: u16) -> Vec<u8> {
+    udp_with(from, source_port, to, port, b"payload")
+}
+
+/// A UDP datagram of `length` bytes.
+pub(crate) fn long_udp(from: &str, to: &str, port: u16, length: usize) -> Vec<u8> {
+    udp_with(from, CLIENT_PORT, to, port, &vec![0x5a; length])
+}
+
+fn udp_with(from: &str, source_port: u16, to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
     let (from, to) = ip(from, to);
     let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let ip = match (from, to) {
@@ -67,7 +76,7 @@ pub(crate) fn udp_from(from: &str, source_port: u16, to: &str, port: u16) -> Vec
     };
     let mut frame = Vec::new();
     let datagram = ip.udp(source_port, port);
-    datagram.write(&mut frame, b"payload").expect("a frame");
+    datagram.write(&mut frame, payload).expect("a frame");
     frame
 }
 

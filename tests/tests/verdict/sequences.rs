@@ -1,5 +1,7 @@
 //! Rules that remember, and frames by the dozen.
 
+mod ceilings;
+
 use std::{
     net::{TcpListener, UdpSocket},
     thread::sleep,
@@ -57,6 +59,14 @@ pub(crate) const ALL: &[(&str, Sequence)] = &[
     ("packet_rate::is_earned_back", packet_rate_is_earned_back),
     ("syn_rate::a_burst_passes_and_no_more", syn_rate),
     ("sources::are_counted_at_their_app", sources_are_counted),
+    ("ceiling::keeps_room_for_who_is_proven", ceilings::packets),
+    ("ceiling::opens_few_tcp_connections", ceilings::tcp_flows),
+    (
+        "ceiling::admits_few_strangers_over_udp",
+        ceilings::udp_flows,
+    ),
+    ("ceiling::counts_bytes", ceilings::bytes),
+    ("ceiling::monitored", ceilings::monitored),
     (
         "lists::an_entry_of_the_operator_holds_at_once_and_ends",
         entries_end,

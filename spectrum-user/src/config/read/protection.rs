@@ -1,5 +1,7 @@
 //! The table `[protection]` of an app.
 
+use std::ops::RangeInclusive;
+
 use toml::Spanned;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Mode, PortRange, Protection, Rate, Transport};
+use crate::config::{Ceiling, Mode, PortRange, Protection, Rate, Transport};
 
 /// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
 ///
@@ -54,6 +56,23 @@ const SYNS_PER_SECOND: u32 = 100;
 /// the limiter's clock can express it.
 pub(super) const MAX_RATE: u32 = 10_000_000;
 
+/// Datagrams of sources that nobody knows, from all of them together. The proxy opens a session for
+/// each, at a cost of some 20 µs: a flood of forged sources would otherwise take all of its time.
+/// TCP needs no such bound, since SYN cookies cost little and keep nobody out.
+const UDP_NEW_FLOWS_PER_SECOND: u64 = 10_000;
+
+/// Ten times [`MAX_RATE`]: an edge may have more than one line.
+const MAX_CEILING: u64 = 100_000_000;
+
+/// 100 Gbit/s, and at the least a few packets.
+const CEILING_BYTES: RangeInclusive<u64> = 10_000..=12_500_000_000;
+
+const CEILING_FIELDS: [&str; 3] = [
+    "packets_per_second",
+    "bytes_per_second",
+    "new_flows_per_second",
+];
+
 /// `ports`: those of the app on the edge. Amplifiers that answer from a port that the app itself
 /// serves cannot be told from peers of the app, so these are not on its list by default.
 pub(super) fn read(
@@ -91,6 +110,7 @@ pub(super) fn read(
     let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
     let syn_rate = syn_rate(&mut table, is_udp);
     let rules = rules::read(&mut table, Owner::App(transport, ports));
+    let ceiling = ceiling(&mut table, is_udp);
     table.finish();
 
     let with_firewall = |mode| if ip_firewall { mode } else { Mode::Off };
@@ -105,6 +125,7 @@ pub(super) fn read(
         packet_rate,
         syn_rate,
         rules,
+        ceiling,
     }
 }
 
@@ -197,5 +218,41 @@ fn rate(table: &mut Table<'_>, key: &'static str, mode: Mode, per_second: u32) -
         mode,
         per_second,
         burst,
+    }
+}
+
+/// Bounds on all sources together. A mode that has nothing to bound is a mistake.
+fn ceiling(protection: &mut Table<'_>, is_udp: bool) -> Ceiling {
+    let key = "ceiling";
+    let given = protection.get(key, |value| Ok(value.span()));
+    let mut table = protection.table(key);
+    let mode = table.get_or("mode", Mode::Enforce, scalar::mode);
+    let mut bound = |key, range: RangeInclusive<u64>| {
+        let bound = table.get(key, |value| {
+            value
+                .integer(range)
+                .map_err(|wrong| wrong.help("to have no ceiling, set `mode = \"off\"`"))
+        });
+        bound.map(Spanned::into_inner)
+    };
+    let [packets_field, bytes_field, flows_field] = CEILING_FIELDS;
+    let packets = bound(packets_field, 1..=MAX_CEILING);
+    let bytes = bound(bytes_field, CEILING_BYTES);
+    let flows = bound(flows_field, 1..=MAX_CEILING);
+    let has_bound = is_udp || CEILING_FIELDS.iter().any(|field| table.has(field));
+    table.finish();
+    if let Some(given) = given
+        && mode != Mode::Off
+        && !has_bound
+    {
+        let wrong = Wrong::new("there is no bound", "expected a bound here")
+            .help("for example `ceiling = { packets_per_second = 200_000 }`, or remove this field");
+        protection.wrong(key, given.into_inner(), wrong);
+    }
+    Ceiling {
+        mode,
+        packets_per_second: packets,
+        bytes_per_second: bytes,
+        new_flows_per_second: flows.or(is_udp.then_some(UDP_NEW_FLOWS_PER_SECOND)),
     }
 }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::config::{
-    HeaderOn, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts,
+    Ceiling, HeaderOn, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts,
 };
 
 fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -52,6 +52,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             reflector_ports: Vec::new(),
             fragments: Mode::Off,
             packet_rate: off,
+            ceiling: Ceiling::NONE,
             syn_rate: off,
             rules: Vec::new(),
         },

@@ -1,4 +1,4 @@
-//! Sessions that may be evicted: their clients have not yet answered an origin, so that they may
+//! Sessions that may be evicted: their clients have not yet reacted to an origin, so that they may
 //! be nobody (the source of a datagram is easily forged).
 
 use std::{

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Edge, Key,
     datagrams::{self, Datagrams},
+    exchange::Exchange,
 };
 use crate::{
     config::{HeaderOn, ProxyProtocol, Transport},
@@ -41,23 +42,12 @@ pub(super) struct Session {
     address: SocketAddr,
     header: HeaderMode,
     header_sent: Cell<bool>,
-    trust: Cell<Trust>,
+    exchange: Exchange,
     idle: Idle,
     /// The origin has refused a datagram, and that is reported.
     refused: Cell<bool>,
     ended: Cell<bool>,
     task: RefCell<Option<AbortHandle>>,
-}
-
-/// What is known of the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trust {
-    /// It has sent something; its address may be forged.
-    Unknown,
-    /// The origin has sent something to it.
-    Answered,
-    /// It has sent something after that: it seems to get what is sent to it.
-    Proved,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +96,7 @@ impl Session {
                 origin,
                 address,
                 header_sent: Cell::new(false),
-                trust: Cell::new(Trust::Unknown),
+                exchange: Exchange::begin(Moment::now()),
                 refused: Cell::new(false),
                 ended: Cell::new(false),
                 task: RefCell::new(None),
@@ -126,7 +116,7 @@ impl Session {
     }
 
     pub(super) fn may_be_evicted(&self) -> bool {
-        !self.ended.get() && self.trust.get() != Trust::Proved
+        !self.ended.get() && !self.exchange.is_two_way()
     }
 
     /// From the client to the origin. What the origin's socket does not take is dropped, as on any
@@ -137,8 +127,8 @@ impl Session {
     pub(super) fn forward(&self, datagrams: Datagrams<'_>) -> Result<(), Ended> {
         self.idle.touch();
         self.account.ingress(datagrams.bytes.len());
-        if self.trust.get() == Trust::Answered {
-            self.trust.set(Trust::Proved);
+        if self.exchange.hear(self.idle.last()) {
+            self.account.prove();
         }
         let sent = match &self.header {
             HeaderMode::Off => self.send(datagrams),
@@ -256,9 +246,7 @@ impl Session {
         self.idle.touch();
         self.refused.set(false);
         self.origin.reached(None);
-        if self.trust.get() == Trust::Unknown {
-            self.trust.set(Trust::Answered);
-        }
+        self.exchange.answer();
         let HeaderMode::Simple(header) = &self.header else {
             return self.send_back(run, waiting);
         };
