@@ -4,8 +4,13 @@
 ///
 /// Headers are read as arrays of bytes: they have no alignment, and every bit pattern is a value.
 pub trait Bytes {
-    /// Bytes in the frame. More than can be read if the frame lies in several buffers.
-    fn length(&self) -> u32;
+    /// Bytes that can be read. All of the frame, unless it lies in several buffers.
+    fn first_length(&self) -> u32;
+
+    /// Bytes in the frame. The kernel has to be asked for them.
+    fn length(&self) -> u32 {
+        self.first_length()
+    }
 
     /// `offset` itself. The parser passes every offset through here that it has computed from the
     /// frame, so that an implementation can hide from the verifier what it is.
@@ -18,7 +23,7 @@ pub trait Bytes {
 }
 
 impl Bytes for [u8] {
-    fn length(&self) -> u32 {
+    fn first_length(&self) -> u32 {
         u32::try_from(self.len()).unwrap_or(u32::MAX)
     }
 

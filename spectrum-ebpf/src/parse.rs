@@ -117,8 +117,32 @@ impl Payload {
 /// Reads the headers of a frame into `packet`, which is [`Packet::default`] before.
 #[inline(always)]
 pub fn parse(frame: &(impl Bytes + ?Sized), packet: &mut Packet) {
-    packet.length = frame.length();
+    packet.length = frame.first_length();
     packet.defect = read_headers(frame, packet).err();
+    if packet.defect.is_some() || packet.kind != Kind::Addressed {
+        packet.length = frame.length();
+    }
+}
+
+/// Does an IP packet that ends at `end` lie within the frame? Asks for the length of the whole
+/// frame only when the first buffer is not enough.
+///
+/// # Errors
+/// It does not: malformed.
+#[inline(always)]
+fn ensure_within(
+    frame: &(impl Bytes + ?Sized),
+    end: usize,
+    packet: &mut Packet,
+) -> Result<(), Reason> {
+    if end <= packet.length as usize {
+        return Ok(());
+    }
+    packet.length = frame.length();
+    if end <= packet.length as usize {
+        return Ok(());
+    }
+    Err(Reason::Malformed)
 }
 
 /// Fills in the packet as far as it can be read.

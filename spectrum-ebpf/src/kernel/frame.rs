@@ -9,29 +9,35 @@ const MAX_POSITION: usize = 0x3fff;
 
 /// The bytes of a frame that lie in its first buffer. A driver puts the headers there; a header
 /// that is not there cannot be read.
-pub(crate) struct FrameBytes {
+pub(crate) struct FrameBytes<'ctx> {
+    ctx: &'ctx XdpContext,
     start: usize,
     end: usize,
-    length: u64,
 }
 
-impl FrameBytes {
+impl<'ctx> FrameBytes<'ctx> {
     #[inline(always)]
-    pub(crate) fn new(ctx: &XdpContext) -> Self {
+    pub(crate) fn new(ctx: &'ctx XdpContext) -> Self {
         Self {
+            ctx,
             start: ctx.data(),
             end: ctx.data_end(),
-            // SAFETY: `ctx` is the context of the running program.
-            length: unsafe { bpf_xdp_get_buff_len(ctx.ctx) },
         }
     }
 }
 
-impl Bytes for FrameBytes {
+impl Bytes for FrameBytes<'_> {
+    #[expect(clippy::cast_possible_truncation, reason = "a frame is far shorter")]
+    #[inline(always)]
+    fn first_length(&self) -> u32 {
+        (self.end - self.start) as u32
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "a frame is far shorter")]
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.length as u32
+        // SAFETY: `ctx` is the context of the running program.
+        unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) as u32 }
     }
 
     /// Adds a zero of which the verifier only knows that it is a number. It would otherwise follow
@@ -39,7 +45,7 @@ impl Bytes for FrameBytes {
     /// position: a million instructions instead of ten thousand.
     #[inline(always)]
     fn position(&self, offset: usize) -> usize {
-        let zero = (self.length >> 32) as usize;
+        let zero = (self.end - self.start) >> u32::BITS;
         (offset + zero) & MAX_POSITION
     }
 

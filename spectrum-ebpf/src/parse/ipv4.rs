@@ -2,7 +2,7 @@
 
 use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Kind, Packet, Payload};
+use super::{Fragment, Kind, Packet, Payload, ensure_within};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: usize = 20;
@@ -45,12 +45,10 @@ pub(super) fn parse(
     let header_length = usize::from(version_length & 0xf) * 4;
     let total_length = usize::from(packet.packet_length);
     let end = offset + total_length;
-    if header_length < HEADER_LENGTH
-        || header_length > total_length
-        || end > frame.length() as usize
-    {
+    if header_length < HEADER_LENGTH || header_length > total_length {
         return Err(Reason::Malformed);
     }
+    ensure_within(frame, end, packet)?;
     Ok(Payload {
         start: frame.position(offset + header_length),
         end,

@@ -2,7 +2,7 @@
 
 use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Kind, Packet, Payload};
+use super::{Fragment, Kind, Packet, Payload, ensure_within};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: u16 = 40;
@@ -49,9 +49,7 @@ pub(super) fn parse(
     packet.packet_length = length.saturating_add(HEADER_LENGTH);
     let start = offset + usize::from(HEADER_LENGTH);
     let end = start + usize::from(length);
-    if end > frame.length() as usize {
-        return Err(Reason::Malformed);
-    }
+    ensure_within(frame, end, packet)?;
     let start = skip_extensions(frame, start, end, packet)?;
     Ok(Payload { start, end })
 }

@@ -30,7 +30,7 @@ pub fn build_object(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
         .args(["--profile", PROFILE])
         .args(["-Z", "build-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags(&toolchain.linker));
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain));
     let status = command
         .status()
         .with_context(|| format!("cannot start {:?}", command.get_program()))?;
@@ -44,10 +44,24 @@ pub fn build_object(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(target_dir.join(TARGET).join(PROFILE).join(BINARY))
 }
 
+/// The BPF instruction set of Linux 5.1: compares and computes with 32 bits at once.
+const TARGET_CPU: &str = "target-cpu=v3";
+
+/// Loads of words that are not aligned, which every header behind an Ethernet header needs;
+/// otherwise they are put together byte by byte. The kernel allows it where the processor does.
+const TARGET_FEATURE: &str = "target-feature=+allows-misaligned-mem-access";
+
+/// The first LLVM with that feature.
+const TARGET_FEATURE_LLVM: u32 = 22;
+
 /// Flags for rustc, in the form in which a path may contain spaces.
-fn flags(linker: &Path) -> String {
-    let linker = format!("linker={}", linker.display());
-    let mut flags = vec!["-C", &linker, "-C", "link-arg=--btf"];
+fn flags(toolchain: &Toolchain) -> String {
+    let linker = format!("linker={}", toolchain.linker.display());
+    let mut codegen = vec![linker.as_str(), "link-arg=--btf", TARGET_CPU];
+    if toolchain.compiler.llvm >= TARGET_FEATURE_LLVM {
+        codegen.push(TARGET_FEATURE);
+    }
+    let mut flags: Vec<_> = codegen.into_iter().flat_map(|flag| ["-C", flag]).collect();
     if env::var_os("CI").is_some() {
         flags.extend(["-D", "warnings"]);
     }
