@@ -1,6 +1,6 @@
 //! The cells in which every packet ends, exactly once.
 
-use crate::reason::ByReason;
+use crate::{reason::ByReason, sample::SamplePace};
 
 /// Monotonic totals.
 #[repr(C)]
@@ -23,4 +23,6 @@ pub struct AppCounters {
     pub monitored: ByReason<Counter>,
     /// Dropped.
     pub dropped: ByReason<Counter>,
+    /// When the next sample is taken.
+    pub pace: SamplePace,
 }

@@ -14,6 +14,7 @@ use crate::{
     maps,
     proven::ProvenSet,
     reason::{ByReason, Reason},
+    sample::Sample,
     settings::Settings,
     signature::{Fields, SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::{Source, SourceSet},
@@ -34,12 +35,16 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<ProvenSet>(), 64);
     assert_eq!(size_of::<Counter>(), 16);
     assert_eq!(size_of::<ByReason<Counter>>(), 16 * Reason::ALL.len());
-    assert_eq!(size_of::<AppCounters>(), 16 * (1 + 2 * Reason::ALL.len()));
+    assert_eq!(
+        size_of::<AppCounters>(),
+        16 * (1 + 2 * Reason::ALL.len()) + 8
+    );
     assert_eq!(size_of::<Edge>(), 4 * 4);
     assert_eq!(size_of::<PortPage>(), 512);
     assert_eq!(size_of::<PortSet>(), 8192);
     assert_eq!(size_of::<DropEvent>(), 8 + 8 + 16 + 16 + 2 + 2 + 5 * 4);
     assert_eq!(size_of::<EventBudget>(), 6 * 8);
+    assert_eq!(size_of::<Sample>(), 8 + 6 * 4 + 128);
     assert_eq!(size_of::<Settings>(), 10 * 4);
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);

@@ -22,6 +22,7 @@ pub mod event;
 pub mod maps;
 pub mod proven;
 pub mod reason;
+pub mod sample;
 pub mod settings;
 pub mod signature;
 pub mod source;

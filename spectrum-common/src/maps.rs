@@ -48,6 +48,11 @@ pub const EVENTS: &str = "events";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
 pub const EVENT_BUDGET: &str = "event_budget";
 
+/// `RingBuf` of [`Sample`](crate::sample::Sample).
+pub const SAMPLES: &str = "samples";
+/// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget), for samples.
+pub const SAMPLE_BUDGET: &str = "sample_budget";
+
 /// Every map that is pinned, in the order in which they are made.
 pub const PINNED: &[&str] = &[
     SETTINGS,
@@ -71,6 +76,8 @@ pub const PINNED: &[&str] = &[
     CEILING_SHARES,
     EVENTS,
     EVENT_BUDGET,
+    SAMPLES,
+    SAMPLE_BUDGET,
 ];
 
 /// How many elements each map holds.
@@ -94,6 +101,8 @@ pub mod size {
     pub const SIGNATURE_MASKS: usize = 64;
     /// Signatures: custom rules and mitigations.
     pub const SIGNATURES: usize = 512;
-    /// Bytes of the ring buffer.
+    /// Bytes of the ring buffer of events.
     pub const EVENT_BYTES: usize = 1 << 20;
+    /// Bytes of the ring buffer of samples.
+    pub const SAMPLE_BYTES: usize = 1 << 20;
 }

@@ -10,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod facts;
 pub(crate) mod frame;
 pub(crate) mod proven;
+pub(crate) mod samples;
 pub(crate) mod settings;
 pub(crate) mod signatures;
 pub(crate) mod sockets;

@@ -20,7 +20,7 @@ use spectrum_ebpf::{
     verdict::{Outcome, Verdict},
 };
 
-use kernel::{Maps, counters, events, facts, frame::FrameBytes};
+use kernel::{Maps, counters, events, facts, frame::FrameBytes, samples};
 
 #[xdp(frags)]
 fn spectrum(ctx: XdpContext) -> u32 {
@@ -28,7 +28,7 @@ fn spectrum(ctx: XdpContext) -> u32 {
     let packet = place.packet();
     parse(&FrameBytes::new(&ctx), packet);
     let verdict = judge(ctx.ctx, packet);
-    conclude(packet, verdict)
+    conclude(ctx.ctx, packet, verdict)
 }
 
 /// Decides about a packet: the bits of a [`Verdict`].
@@ -48,11 +48,14 @@ extern "C" fn judge(ctx: *mut xdp_md, packet: *const Packet) -> u64 {
 /// Counts a verdict, reports it, and turns it into an action.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn conclude(packet: *const Packet, verdict: u64) -> u32 {
-    let verdict = Verdict::from_bits(verdict);
+extern "C" fn conclude(ctx: *mut xdp_md, packet: *const Packet, verdict: u64) -> u32 {
+    let bits = verdict;
+    let verdict = Verdict::from_bits(bits);
     // SAFETY: the caller's packet, which nobody changes meanwhile.
     if let Some(packet) = unsafe { packet.as_ref() } {
-        counters::count(&verdict, packet);
+        if let Some(weight) = counters::count(&verdict, packet) {
+            samples::send(ctx, packet.length, bits, weight);
+        }
         events::report(&verdict, packet);
     }
     match verdict.outcome {

@@ -17,6 +17,7 @@ mod maps;
 mod pins;
 mod plan;
 mod proven;
+pub mod samples;
 mod shared_words;
 pub mod signatures;
 mod sync;

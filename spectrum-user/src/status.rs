@@ -51,6 +51,8 @@ pub struct InterfaceStatus {
     /// Packets that belong to no app.
     pub host: Snapshot,
     pub events: EventTotals,
+    /// The same for samples of all packets.
+    pub samples: EventTotals,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +104,7 @@ impl InterfaceStatus {
             attached: mode.is_some(),
             host: maps.host_counters()?,
             events: maps.event_totals()?,
+            samples: maps.sample_totals()?,
         })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn report(verdict: &Verdict, packet: &Packet) {
     let budget = unsafe { &mut *budget };
     // SAFETY: the helper takes no arguments.
     let jiffies = unsafe { bpf_jiffies64() };
-    if !sampling::admit(budget, settings, jiffies) {
+    if !sampling::admit(budget, settings.events_per_second, settings, jiffies) {
         return;
     }
     let Some(mut record) = EVENTS.reserve_untyped::<DropEvent>(0) else {

@@ -5,7 +5,6 @@ use super::*;
 fn settings() -> Settings {
     Settings {
         ticks_per_second: 100,
-        events_per_second: 3,
         ..Settings::default()
     }
 }
@@ -14,7 +13,7 @@ fn settings() -> Settings {
 fn a_second_has_its_budget_and_the_next_event_tells_of_the_rest() {
     let mut budget = EventBudget::default();
     let offer = |budget: &mut EventBudget, jiffies| {
-        let admitted = admit(budget, &settings(), jiffies);
+        let admitted = admit(budget, 3, &settings(), jiffies);
         if admitted {
             sent(budget);
         }
@@ -32,7 +31,17 @@ fn a_second_has_its_budget_and_the_next_event_tells_of_the_rest() {
 #[test]
 fn an_event_that_finds_no_room_is_counted() {
     let mut budget = EventBudget::default();
-    assert!(admit(&mut budget, &settings(), 5000));
+    assert!(admit(&mut budget, 3, &settings(), 5000));
     lost(&mut budget);
     assert_eq!((budget.sent, budget.lost, budget.suppressed), (0, 1, 1));
+}
+
+/// The samples of an app stand for all its packets, and are as many as the ticks at the most.
+#[test]
+fn a_tick_has_one_sample_and_the_next_stands_for_the_rest() {
+    let mut pace = SamplePace::default();
+    let ticks = [7, 7, 7, 8, 9, 9, 12];
+    let weights = ticks.map(|tick| weigh(&mut pace, tick));
+    let expected = [Some(1), None, None, Some(3), Some(1), None, Some(2)];
+    assert_eq!(weights, expected);
 }

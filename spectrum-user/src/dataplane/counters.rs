@@ -7,6 +7,7 @@ use spectrum_common::{
     address::Address,
     app::HOST_SLOT,
     counters::{AppCounters, Counter},
+    event::EventBudget,
     maps as names,
     reason::{ByReason, Reason},
     source::Source,
@@ -94,6 +95,16 @@ pub struct EventTotals {
     pub lost: u64,
 }
 
+impl EventTotals {
+    fn sum<'a>(cpus: impl Iterator<Item = &'a EventBudget>) -> Self {
+        cpus.fold(Self::default(), |sum, cpu| Self {
+            sent: sum.sent + cpu.sent,
+            skipped: sum.skipped + cpu.skipped,
+            lost: sum.lost + cpu.lost,
+        })
+    }
+}
+
 /// One source at one app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceTotals {
@@ -159,17 +170,19 @@ impl Maps {
     /// # Errors
     /// The kernel refuses the look-up.
     pub fn event_totals(&self) -> Result<EventTotals, Error> {
-        let cpus = self
-            .event_budget
-            .get(&0, 0)
-            .map_err(Error::map(names::EVENT_BUDGET, "read"))?;
-        Ok(cpus
-            .iter()
-            .fold(EventTotals::default(), |sum, cpu| EventTotals {
-                sent: sum.sent + cpu.sent,
-                skipped: sum.skipped + cpu.skipped,
-                lost: sum.lost + cpu.lost,
-            }))
+        let cpus = self.event_budget.get(&0, 0);
+        let cpus = cpus.map_err(Error::map(names::EVENT_BUDGET, "read"))?;
+        Ok(EventTotals::sum(cpus.iter()))
+    }
+
+    /// The same for samples.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn sample_totals(&self) -> Result<EventTotals, Error> {
+        let cpus = self.sample_budget.get(&0, 0);
+        let cpus = cpus.map_err(Error::map(names::SAMPLE_BUDGET, "read"))?;
+        Ok(EventTotals::sum(cpus.iter()))
     }
 
     /// Every source in the table; reads all of it, so not for each second.

@@ -15,6 +15,7 @@ use super::{
     maps::Maps,
     pins::{Found, PROGRAM, Pins, Shape},
     plan::Plan,
+    samples::Samples,
     sync::{self, Applied},
 };
 use crate::config::Config;
@@ -214,6 +215,17 @@ impl Filter {
         let map = self.ebpf.take_map(names::EVENTS);
         RingBuf::try_from(map.ok_or(Error::Missing(names::EVENTS))?)
             .map_err(Error::map(names::EVENTS, "read"))
+    }
+
+    /// The samples, for their one reader.
+    ///
+    /// # Errors
+    /// They have been taken already.
+    pub fn take_samples(&mut self) -> Result<Samples, Error> {
+        let map = self.ebpf.take_map(names::SAMPLES);
+        RingBuf::try_from(map.ok_or(Error::Missing(names::SAMPLES))?)
+            .map(Samples::new)
+            .map_err(Error::map(names::SAMPLES, "read"))
     }
 
     /// Detaches the program and removes its pins.

@@ -36,6 +36,7 @@ pub struct Maps {
     pub(super) signature_rates: Array<MapData, u64>,
     pub(super) proven: ProvenSources,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
+    pub(super) sample_budget: PerCpuArray<MapData, EventBudget>,
 }
 
 impl Maps {
@@ -63,6 +64,7 @@ impl Maps {
             signature_rates: typed.map(names::SIGNATURE_RATES)?,
             proven: ProvenSources::map(names::PROVEN, &(typed.open)(names::PROVEN)?)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
+            sample_budget: typed.map(names::SAMPLE_BUDGET)?,
         })
     }
 

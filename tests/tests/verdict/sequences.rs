@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason::{Blocked, ClosedPort, Malformed, PacketRate, SynRate};
+use spectrum_ebpf::verdict::{Outcome, Verdict};
 use spectrum_user::dataplane::lists::{self, Action};
 
 use crate::{
@@ -74,6 +75,10 @@ pub(crate) const ALL: &[(&str, Sequence)] = &[
     (
         "lists::an_expired_address_falls_back_to_its_prefix",
         expired_entries_fall_back,
+    ),
+    (
+        "samples::tell_of_passed_and_dropped_packets_alike",
+        samples_tell,
     ),
     (
         "ports::a_service_of_the_host_is_not_closed",
@@ -220,6 +225,36 @@ fn passes_before_long(fixture: &mut Fixture, packet: &[u8]) -> Result<()> {
             return Err(error).context("the entry does not expire");
         }
         sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// One packet of a tick is sampled, with what became of it and where its payload begins.
+fn samples_tell(fixture: &mut Fixture) -> Result<()> {
+    let slot = fixture.slot(Some("game"))?;
+    let mut samples = fixture.filter().take_samples()?;
+    let passed = tagged(udp("100.68.0.1", EDGE, 7000), 0x8100);
+    let dropped = udp("198.18.0.7", EDGE, 7000);
+    let mut sampled = 0;
+    for (frame, outcome) in [
+        (passed, Outcome::Passed),
+        (dropped, Outcome::Dropped(Blocked)),
+    ] {
+        while !samples.drain(1000).is_empty() {}
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let sample = loop {
+            ensure!(Instant::now() < deadline, "no packet was sampled");
+            fixture.filter().test_run(&frame, 1)?;
+            sampled += 1;
+            if let Some(sample) = samples.drain(1).pop() {
+                break sample;
+            }
+        };
+        ensure!(sample.verdict == Verdict { slot, outcome }, "{sample:?}");
+        ensure!(sample.packet.length as usize == frame.len(), "{sample:?}");
+        ensure!(sample.weight <= sampled, "{sample:?} of {sampled}");
+        let [payload, _] = sample.fields.payload;
+        ensure!(payload.to_be_bytes() == *b"payload\0", "{sample:?}");
     }
     Ok(())
 }

@@ -1,0 +1,74 @@
+//! Samples of all packets.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_NO_WAKEUP, xdp_md},
+    btf_maps::{PerCpuArray, RingBuf},
+    helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_xdp_load_bytes},
+    macros::btf_map,
+};
+use spectrum_common::{
+    app::mode,
+    event::EventBudget,
+    maps::size,
+    sample::{BYTES, PER_SECOND, Sample},
+};
+use spectrum_ebpf::{sampling, verdict::Verdict};
+
+use super::settings;
+
+#[btf_map(name = "samples")]
+static SAMPLES: RingBuf<(), { size::SAMPLE_BYTES }> = RingBuf::new();
+
+#[btf_map(name = "sample_budget")]
+static BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
+
+/// Sends the first bytes of a frame of `length` bytes and its verdict, as far as the budget goes.
+/// Nobody is woken: who wants samples comes for them.
+#[inline(always)]
+pub(crate) fn send(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u32) {
+    send_sample(ctx, length, verdict, weight);
+}
+
+/// Says whether it was sent. A function of its own to the verifier, which wants an answer of each.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u32) -> u32 {
+    let (Some(settings), Some(budget)) = (settings::get(), BUDGET.get_ptr_mut(0)) else {
+        return 0;
+    };
+    // SAFETY: the element is this CPU's own.
+    let budget = unsafe { &mut *budget };
+    // SAFETY: the helper takes no arguments.
+    let jiffies = unsafe { bpf_jiffies64() };
+    if !sampling::admit(budget, PER_SECOND, settings, jiffies) {
+        return 0;
+    }
+    let Some(mut record) = SAMPLES.reserve_untyped::<Sample>(0) else {
+        sampling::lost(budget);
+        return 0;
+    };
+    // The verifier wants a byte at least; a frame has 14.
+    let captured = length.clamp(1, BYTES as u32);
+    let verdict = Verdict::from_bits(verdict);
+    let (reason, mode) = match verdict.outcome.objection() {
+        Some((reason, mode)) => (reason as u32, mode),
+        None => (0, mode::OFF),
+    };
+    let sample = record.as_mut_ptr();
+    // SAFETY: the record has room for a sample, and the helper writes `captured` of its bytes;
+    // `ctx` is the context of the running program.
+    unsafe {
+        (*sample).time_ns = bpf_ktime_get_boot_ns();
+        (*sample).weight = weight;
+        (*sample).app = verdict.slot;
+        (*sample).mode = mode;
+        (*sample).reason = reason;
+        (*sample).length = length;
+        let bytes = (&raw mut (*sample).bytes).cast();
+        let read = bpf_xdp_load_bytes(ctx, 0, bytes, captured);
+        (*sample).captured = if read == 0 { captured } else { 0 };
+    }
+    record.submit(BPF_RB_NO_WAKEUP.into());
+    sampling::sent(budget);
+    1
+}

@@ -1,0 +1,104 @@
+//! Samples of all packets, passed and dropped, from the ring buffer.
+
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use spectrum_common::{
+    reason::Reason,
+    sample::{self, BYTES},
+    signature::Fields,
+};
+use spectrum_ebpf::{
+    packet::Bytes,
+    parse::{Packet, parse},
+    signatures,
+    verdict::{Outcome, Verdict},
+};
+
+/// A packet, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Time since boot.
+    pub time: Duration,
+    /// Packets of the app that the CPU has met since its last sample, this one included.
+    pub weight: u32,
+    pub verdict: Verdict,
+    pub packet: Packet,
+    /// What signatures look at, but for the slot of the app; with the beginning of the payload.
+    pub fields: Fields,
+}
+
+impl Sample {
+    /// `None` if the record is not of this version.
+    fn from_record(record: &[u8]) -> Option<Self> {
+        if record.len() < size_of::<sample::Sample>() {
+            return None;
+        }
+        // SAFETY: long enough, and every bit pattern is a valid `Sample`.
+        let sample = unsafe { record.as_ptr().cast::<sample::Sample>().read_unaligned() };
+        let reason = u64::from(sample.reason);
+        let bits = u64::from(sample.app) << 32 | reason << 8 | u64::from(sample.mode);
+        let frame = Captured {
+            bytes: sample.bytes.get(..(sample.captured as usize).min(BYTES))?,
+            length: sample.length,
+        };
+        let mut packet = Packet::default();
+        parse(&frame, &mut packet);
+        Some(Self {
+            time: Duration::from_nanos(sample.time_ns),
+            weight: sample.weight,
+            verdict: Verdict::from_bits(bits),
+            packet,
+            fields: signatures::fields(&frame, &packet, 0, 0),
+        })
+    }
+
+    /// Whether the signatures of its app were asked, and did not decide for good: it passed, or a
+    /// later rule or a mitigation dropped it.
+    pub fn met_mitigations(&self) -> bool {
+        match self.verdict.outcome {
+            Outcome::Passed | Outcome::Monitored(_) => true,
+            Outcome::Dropped(reason) => {
+                matches!(
+                    reason,
+                    Reason::Signature | Reason::PacketRate | Reason::SynRate
+                )
+            }
+        }
+    }
+}
+
+/// A frame of which only the beginning is known.
+struct Captured<'a> {
+    bytes: &'a [u8],
+    length: u32,
+}
+
+impl Bytes for Captured<'_> {
+    fn length(&self) -> u32 {
+        self.length
+    }
+
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.bytes.read(offset)
+    }
+}
+
+/// The one reader of a filter's samples.
+pub struct Samples(RingBuf<MapData>);
+
+impl Samples {
+    pub(super) const fn new(ring: RingBuf<MapData>) -> Self {
+        Self(ring)
+    }
+
+    /// Those that have come since the last time, at most `most` of them.
+    pub fn drain(&mut self, most: usize) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        for _ in 0..most {
+            let Some(record) = self.0.next() else { break };
+            samples.extend(Sample::from_record(&record));
+        }
+        samples
+    }
+}
