@@ -46,6 +46,7 @@ const SSH: Owner = Some("ssh");
 pub(crate) fn enforced() -> Vec<Row> {
     let groups = [
         passes(),
+        in_several_buffers(),
         broken(),
         sources(),
         lists(),
@@ -189,6 +190,28 @@ fn passes() -> Vec<Row> {
             Some("vpn"),
             Passed,
         ),
+    ]
+}
+
+/// Frames too large for one buffer of the driver: jumbo frames, and segments that were put together.
+fn in_several_buffers() -> Vec<Row> {
+    const LARGE: usize = 9000;
+    let to_game = || long_udp(CLIENT, EDGE, 7000, LARGE);
+    vec![
+        row("buffers::a_large_datagram", to_game(), GAME, Passed),
+        row(
+            "buffers::a_large_datagram_over_ipv6",
+            long_udp(CLIENT_V6, EDGE_V6, 7000, LARGE),
+            GAME,
+            Passed,
+        ),
+        row(
+            "buffers::cut_off",
+            cut(to_game(), LARGE),
+            HOST,
+            Dropped(Malformed),
+        ),
+        row("buffers::not_ip", padded(arp(), LARGE), HOST, Passed),
     ]
 }
 
