@@ -75,6 +75,10 @@ struct Captured<'a> {
 }
 
 impl Bytes for Captured<'_> {
+    fn first_length(&self) -> u32 {
+        self.bytes.first_length()
+    }
+
     fn length(&self) -> u32 {
         self.length
     }
