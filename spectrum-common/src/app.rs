@@ -64,4 +64,13 @@ pub struct App {
     pub reserved: u32,
     /// On all sources together.
     pub ceiling: Ceiling,
+    /// The id of the TCP app with which a source has to hold a connection.
+    pub session_app: [u8; 16],
+    /// [`mode`] of that rule (UDP).
+    pub session: u32,
+    /// [`mode`] of the rule on sizes of datagrams (UDP).
+    pub datagrams: u32,
+    /// Bytes of payload that a datagram may have, at least and at most.
+    pub datagram_least: u32,
+    pub datagram_most: u32,
 }

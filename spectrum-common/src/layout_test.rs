@@ -29,7 +29,10 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
     assert_eq!(size_of::<Bound>(), 3 * 8);
     assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
-    assert_eq!(size_of::<App>(), 16 + 6 * 4 + 2 * 24 + 16 + 4 + 4 + 80);
+    assert_eq!(
+        size_of::<App>(),
+        16 + 6 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4
+    );
     assert_eq!(size_of::<CeilingUse>(), 64);
     assert_eq!(size_of::<CeilingShare>(), 3 * 8);
     assert_eq!(size_of::<ProvenSet>(), 64);

@@ -39,6 +39,8 @@ pub const SIGNATURE_HITS: &str = "sig_hits";
 pub const SIGNATURE_RATES: &str = "sig_rates";
 /// `Array` of [`ProvenSet`](crate::proven::ProvenSet).
 pub const PROVEN: &str = "proven";
+/// The same for sources of TCP connections that are open now.
+pub const TCP_SESSIONS: &str = "tcp_sessions";
 /// `Array` of [`CeilingUse`](crate::ceiling::CeilingUse) by slot.
 pub const CEILINGS: &str = "ceilings";
 /// `PerCpuArray` of [`CeilingShare`](crate::ceiling::CeilingShare) by slot.
@@ -72,6 +74,7 @@ pub const PINNED: &[&str] = &[
     SIGNATURE_HITS,
     SIGNATURE_RATES,
     PROVEN,
+    TCP_SESSIONS,
     CEILINGS,
     CEILING_SHARES,
     EVENTS,

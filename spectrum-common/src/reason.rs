@@ -93,4 +93,9 @@ reasons! {
     /// The app gets more of all sources together than its ceiling, and this source has not proved
     /// to be real, or even those that have use up the whole.
     Ceiling ceiling = 15,
+    /// The app admits only sources that hold a TCP connection with another app, and this one holds
+    /// none.
+    NoTcpSession no_tcp_session = 16,
+    /// A datagram that is smaller or larger than the app's are.
+    DatagramSize datagram_size = 17,
 }

@@ -99,6 +99,11 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn has_tcp_session(&self, source: &Address, app: &App) -> bool {
+        proven::has_tcp_session(source, app) != 0
+    }
+
+    #[inline(always)]
     fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool {
         ceilings::above(packet, slot, app) != 0
     }

@@ -52,6 +52,9 @@ pub struct Packet {
     /// Where in the frame the payload of TCP or UDP begins, and how many bytes it has.
     pub payload_offset: u16,
     pub payload_length: u16,
+    /// Bytes that the datagram carries by UDP's own header: in a first fragment, those of the others
+    /// as well.
+    pub datagram_length: u16,
     pub kind: Kind,
     /// TTL or hop limit.
     pub hops: u8,

@@ -4,9 +4,9 @@
 //! 2. Broken packets.
 //! 3. Fragments without ports, and ports without an app.
 //! 4. The app's lists.
-//! 5. Reflectors and fragments.
+//! 5. Reflectors, sizes of datagrams, and fragments.
 //! 6. Signatures: the operator's custom rules, then mitigations.
-//! 7. Rates of each source and the app's ceiling, the only rules that remember.
+//! 7. The rules that remember: TCP connections of the source, its rates, the app's ceiling.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
@@ -152,11 +152,8 @@ fn judge_app(
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
     judge_lists(case, packet, app, tables)?;
-    if packet.protocol == protocol::UDP
-        && app.reflectors != mode::OFF
-        && tables.is_reflector(app.reflector_set, packet.source_port)
-    {
-        case.matched(app.reflectors, Reason::Reflector)?;
+    if packet.protocol == protocol::UDP {
+        judge_datagram(case, packet, app, tables)?;
     }
     if packet.fragment == Fragment::First {
         case.matched(app.fragments, Reason::Fragment)?;
@@ -164,9 +161,29 @@ fn judge_app(
     if app.mask_count != 0 && judge_signatures(case, packet, app, tables)? == Ruling::Pass {
         return Ok(());
     }
+    if app.session != mode::OFF && !tables.has_tcp_session(&packet.source, app) {
+        case.matched(app.session, Reason::NoTcpSession)?;
+    }
     judge_rates(case, packet, app, tables)?;
     if app.ceiling.mode != mode::OFF && tables.is_above_ceiling(packet, case.slot, app) {
         case.matched(app.ceiling.mode, Reason::Ceiling)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn judge_datagram(
+    case: &mut Case,
+    packet: &Packet,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<(), Dropped> {
+    if app.reflectors != mode::OFF && tables.is_reflector(app.reflector_set, packet.source_port) {
+        case.matched(app.reflectors, Reason::Reflector)?;
+    }
+    let length = u32::from(packet.datagram_length);
+    if app.datagrams != mode::OFF && !(app.datagram_least..=app.datagram_most).contains(&length) {
+        case.matched(app.datagrams, Reason::DatagramSize)?;
     }
     Ok(())
 }

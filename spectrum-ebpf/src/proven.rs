@@ -69,6 +69,28 @@ impl Place {
         (known != entry).then_some(Change { way, entry })
     }
 
+    /// Is the source in its set, however long ago?
+    #[inline(always)]
+    pub fn is_in(&self, set: &ProvenSet) -> bool {
+        set.entries.iter().any(|&entry| self.owns(entry))
+    }
+
+    /// What puts the source into its set until it is removed; `None` if the set is full of others.
+    pub fn insert(&self, set: &ProvenSet) -> Option<Change> {
+        let entry = self.tag();
+        let mut ways = set.entries.iter();
+        let way = ways
+            .position(|&known| self.owns(known))
+            .or_else(|| set.entries.iter().position(|&known| known == 0))?;
+        Some(Change { way, entry })
+    }
+
+    /// What takes the source out of its set, if it is there.
+    pub fn remove(&self, set: &ProvenSet) -> Option<Change> {
+        let way = set.entries.iter().position(|&entry| self.owns(entry))?;
+        Some(Change { way, entry: 0 })
+    }
+
     #[inline(always)]
     const fn owns(&self, entry: u64) -> bool {
         entry & !EPOCH_MASK == self.tag()

@@ -45,6 +45,9 @@ pub trait Tables {
     /// Charges a packet to its source at an app, see [`limits::admit`](crate::limits::admit).
     fn admit(&self, packet: &Packet, slot: u32, app: &App) -> Admission;
 
+    /// Does the source hold a TCP connection with the app that this one asks for?
+    fn has_tcp_session(&self, source: &Address, app: &App) -> bool;
+
     /// Charges a packet to its app, see [`ceiling::admits`](crate::ceiling::admits): is it above
     /// the ceiling? Only asked where there is one.
     fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool;

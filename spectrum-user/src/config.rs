@@ -29,7 +29,7 @@ pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use host::{EventOutput, Host, XdpMode};
 pub use prefix::{PrefixError, parse_prefix};
-pub use protection::{Ceiling, Mode, Protection, Rate};
+pub use protection::{Amplification, Ceiling, Datagrams, Mode, Protection, Rate, TcpSession};
 
 use errors::Problem;
 use source::Source;

@@ -7,9 +7,10 @@ mod addresses;
 mod capabilities;
 mod recent;
 mod shield;
+mod sources;
 mod watch;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -200,8 +201,8 @@ impl Daemon {
                 () = self.watch.changed() => self.reload("a document changed").await,
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
-                proofs = proofs.take() => self.prove(proofs),
-                _ = renewal.tick() => self.prove(self.proxy.connected()),
+                sources = proofs.take() => self.learn(sources),
+                _ = renewal.tick() => self.renew_sources(),
                 _ = addresses.tick() => {
                     let followed = self.shield.follow_addresses(&self.config);
                     note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
@@ -286,6 +287,7 @@ impl Daemon {
             self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;
         }
         self.config = config;
+        self.renew_sources();
         log::info!(
             "reloaded: {} apps added, {} updated, {} removed, {} unchanged",
             changes.added.len(),
@@ -319,10 +321,15 @@ impl Daemon {
         Ok(())
     }
 
-    /// Tells the filter which sources have proved to be real.
-    fn prove(&self, proofs: impl IntoIterator<Item = (AppId, IpAddr)>) {
-        let proofs: Vec<_> = proofs.into_iter().collect();
-        note(self.shield.prove(&proofs), "cannot note who is real");
+    /// Tells the filter what became known of sources.
+    fn learn(&self, sources: HashSet<(AppId, IpAddr)>) {
+        let learned = sources::learn(&self.config, &self.proxy, &self.shield, sources);
+        note(learned, "cannot note who is real");
+    }
+
+    fn renew_sources(&self) {
+        let renewed = sources::renew(&self.config, &self.proxy, &self.shield);
+        note(renewed, "cannot note who is connected");
     }
 
     async fn answer(&self, request: Request, reply: Reply) {

@@ -176,7 +176,8 @@ impl Proxy {
         services.iter().map(|service| service.snapshot()).collect()
     }
 
-    /// The sources that prove to be real from now on.
+    /// The sources that prove to be real from now on. Those of a TCP app are named when they
+    /// connect, and again when they disconnect.
     pub fn proofs(&self) -> Proofs {
         self.proofs.clone()
     }
@@ -194,6 +195,16 @@ impl Proxy {
             sources.into_iter().map(move |source| (id, source))
         };
         services.iter().flat_map(of_service).collect()
+    }
+
+    /// Whether a source (IPv6: a /64) holds a TCP connection with an app at this moment.
+    pub fn is_connected(&self, app: AppId, source: IpAddr) -> bool {
+        let services = self.published();
+        let service = services.iter().find(|service| service.id == app);
+        service.is_some_and(|service| {
+            let is_tcp = service.serving().app.transport == Transport::Tcp;
+            is_tcp && service.admission.holds(source)
+        })
     }
 
     /// Stops accepting at once, lets connections go on until `deadline` from now, and cuts the

@@ -78,6 +78,7 @@ fn the_facts_of_a_plain_packet() {
             window: 1024,
             payload_offset: 54,
             payload_length: 5,
+            datagram_length: 0,
             kind: Kind::Addressed,
             hops: 64,
             tcp_words: 5,
@@ -85,6 +86,21 @@ fn the_facts_of_a_plain_packet() {
         }
     );
     assert!(packet.opens_tcp());
+}
+
+/// A bound on datagrams must not be got around by sending them in fragments.
+#[test]
+fn a_first_fragment_says_how_large_the_datagram_is() {
+    let mut frame = udp_v6(&[]);
+    frame[14 + 40 + 5] = 13;
+    assert_eq!(parsed(&frame).defect, Some(Reason::Malformed));
+    let mut frame = udp_v6(&[(44, vec![0, 0, 1, 0, 0, 0, 0])]);
+    assert_eq!(parsed(&frame).datagram_length, 4);
+    let length = 14 + 40 + 8 + 4;
+    frame[length..length + 2].copy_from_slice(&2008_u16.to_be_bytes());
+    let packet = parsed(&frame);
+    assert_eq!(packet.fragment, Fragment::First);
+    assert_eq!((packet.datagram_length, packet.defect), (2000, None));
 }
 
 #[test]

@@ -88,6 +88,9 @@ fn parse_udp(
     payload.note(UDP_HEADER_LENGTH, packet);
 
     let length = usize::from(u16::from_be_bytes([length_0, length_1]));
+    #[expect(clippy::cast_possible_truncation, reason = "it was 16 bits before")]
+    let carried = length.saturating_sub(UDP_HEADER_LENGTH) as u16;
+    packet.datagram_length = carried;
     // The length counts the whole datagram, of which a first fragment is only the beginning.
     let is_cut = packet.fragment == Fragment::Whole && payload.start + length > payload.end;
     if length < UDP_HEADER_LENGTH || is_cut {

@@ -81,6 +81,10 @@ impl Tables for World {
         }
     }
 
+    fn has_tcp_session(&self, _source: &Address, _app: &App) -> bool {
+        !self.is_over
+    }
+
     fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
         self.is_over
     }
@@ -143,6 +147,9 @@ fn hostile(mode: u32) -> World {
                 mode,
                 ..Ceiling::default()
             },
+            session: mode,
+            datagrams: mode,
+            datagram_least: 1,
             ..App::default()
         },
         edge: Edge {
@@ -187,6 +194,8 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
             Reason::PacketRate => world.app.packet_rate = limit(mode::OFF),
             Reason::SynRate => world.app.syn_rate = limit(mode::OFF),
             Reason::Ceiling => world.app.ceiling = Ceiling::default(),
+            Reason::NoTcpSession => world.app.session = 0,
+            Reason::DatagramSize => world.app.datagrams = 0,
         }
     }
     reasons
@@ -195,8 +204,8 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
 #[test]
 fn rules_are_asked_in_their_order() {
     use Reason::{
-        Blocked, ClosedPort, Malformed, Martian, NotAllowed, PacketRate, Reflector, Signature,
-        SynRate,
+        Blocked, ClosedPort, DatagramSize, Malformed, Martian, NoTcpSession, NotAllowed,
+        PacketRate, Reflector, Signature, SynRate,
     };
     let martian = |packet| Packet {
         defect: Some(Martian),
@@ -209,6 +218,7 @@ fn rules_are_asked_in_their_order() {
             Blocked,
             NotAllowed,
             Signature,
+            NoTcpSession,
             PacketRate,
             SynRate,
             Reason::Ceiling
@@ -220,8 +230,10 @@ fn rules_are_asked_in_their_order() {
             Blocked,
             NotAllowed,
             Reflector,
+            DatagramSize,
             Reason::Fragment,
             Signature,
+            NoTcpSession,
             PacketRate,
             Reason::Ceiling
         ]
@@ -281,7 +293,7 @@ fn a_rule_that_passes_spares_the_later_rules() {
     world.app.allowlist = mode::OFF;
     assert_eq!(decide(&syn(), &world).outcome, Outcome::Passed);
     world.app.mask_count = 0;
-    let over = Outcome::Dropped(Reason::PacketRate);
+    let over = Outcome::Dropped(Reason::NoTcpSession);
     assert_eq!(decide(&syn(), &world).outcome, over);
 }
 
@@ -356,6 +368,39 @@ fn the_scopes_of_the_lists() {
             block_only,
             "{global:?} {own:?}"
         );
+    }
+}
+
+/// Both ends of the range are within.
+#[test]
+fn datagrams_have_a_size() {
+    let world = |datagrams| World {
+        app: App {
+            datagrams,
+            datagram_least: 1,
+            datagram_most: 1400,
+            ..App::default()
+        },
+        ..World::default()
+    };
+    let of = |datagram_length| Packet {
+        datagram_length,
+        fragment: Fragment::Whole,
+        source_port: 50_000,
+        ..reflected()
+    };
+    let wrong = Outcome::Dropped(Reason::DatagramSize);
+    for (length, outcome) in [
+        (0, wrong),
+        (1, Outcome::Passed),
+        (1400, Outcome::Passed),
+        (1401, wrong),
+        (u16::MAX, wrong),
+    ] {
+        let enforced = decide(&of(length), &world(mode::ENFORCE));
+        assert_eq!(enforced.outcome, outcome, "{length} bytes");
+        let off = decide(&of(length), &world(mode::OFF));
+        assert_eq!(off.outcome, Outcome::Passed);
     }
 }
 

@@ -98,3 +98,24 @@ fn what_is_known_already_is_not_written_again() {
     prove(&mut set, &source, 4);
     assert_eq!(set.entries.iter().filter(|&&entry| entry != 0).count(), 1);
 }
+
+#[test]
+fn a_connection_lasts_until_it_is_removed() {
+    let mut set = ProvenSet::default();
+    let sources = neighbours(WAYS + 1);
+    let (last, first) = sources.split_last().expect("some");
+    for _twice in 0..2 {
+        for source in first {
+            let Change { way, entry } = source.insert(&set).expect("room");
+            set.entries[way] = entry;
+        }
+    }
+    assert!(first.iter().all(|source| source.is_in(&set)));
+    assert_eq!(last.insert(&set), None, "nobody is pushed out");
+    assert_eq!(last.remove(&set), None);
+
+    let Change { way, entry } = first[3].remove(&set).expect("it is there");
+    set.entries[way] = entry;
+    assert!(!first[3].is_in(&set));
+    assert_eq!(last.insert(&set).map(|change| change.way), Some(way));
+}

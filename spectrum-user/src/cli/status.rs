@@ -92,6 +92,7 @@ impl Shown {
         text += &interfaces(&self.status.interfaces);
         text += &apps(&self.status.apps);
         text += &reasons(&self.status);
+        text += &amplification(&self.status.apps);
         text += &rules(&self.status);
         if let Some(sources) = &self.sources {
             text += &busy_sources(sources);
@@ -185,6 +186,32 @@ fn reasons(status: &Status) -> String {
             packets(dropped),
             output::bytes(dropped.bytes),
             packets(monitored),
+        ]);
+    }
+    format!("\n{table}\n")
+}
+
+/// What the proxy withheld from clients who may be nobody; nothing if that was nothing.
+fn amplification(apps: &[AppStatus]) -> String {
+    let rows = apps.iter().filter_map(|app| {
+        let totals = app.proxy.as_ref()?.totals;
+        let (dropped, monitored) = (totals.amplification_dropped, totals.amplification_monitored);
+        (dropped + monitored > 0).then_some((&app.name, dropped, monitored))
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = output::table(&[
+        "app",
+        "amplification: replies withheld",
+        "would have been (monitored)",
+    ]);
+    for (name, dropped, monitored) in rows {
+        table.add_row([
+            name.clone(),
+            output::count(dropped),
+            output::count(monitored),
         ]);
     }
     format!("\n{table}\n")

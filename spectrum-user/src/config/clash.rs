@@ -5,7 +5,7 @@ use std::path::Path;
 use spectrum_common::maps::size;
 
 use super::{
-    App, EdgeIps, Host,
+    App, EdgeIps, Host, Transport,
     errors::{Mark, Problem},
     read::{AppDraft, EdgeClaim, Placed},
 };
@@ -20,6 +20,11 @@ pub(super) fn between_apps(drafts: &[AppDraft]) -> Vec<Problem> {
             problems.extend(same_edge(later, earlier));
         }
     }
+    problems.extend(
+        drafts
+            .iter()
+            .filter_map(|draft| unknown_session(draft, drafts)),
+    );
     problems
 }
 
@@ -59,6 +64,42 @@ pub(super) fn beyond_capacity(host: &Host, apps: &[App], document: &Path) -> Vec
             help: Some("merge neighbours into wider prefixes, or use another edge host".to_owned()),
         })
         .collect()
+}
+
+/// An app that asks for a TCP connection with an app that is not there, or speaks no TCP.
+fn unknown_session(draft: &AppDraft, drafts: &[AppDraft]) -> Option<Problem> {
+    let wanted = draft.tcp_session.as_ref()?;
+    let name = &wanted.value.app;
+    let is_it = |other: &&AppDraft| {
+        other
+            .name
+            .as_ref()
+            .is_some_and(|known| known.value == *name)
+    };
+    let transport = match drafts.iter().find(is_it) {
+        // What it speaks is wrong, and said elsewhere.
+        Some(AppDraft { edge: None, .. }) => return None,
+        Some(AppDraft {
+            edge: Some(edge), ..
+        }) => Some(edge.value.transport),
+        None => None,
+    };
+    let (what, label) = match transport {
+        Some(Transport::Tcp) => return None,
+        Some(Transport::Udp) => (format!("`{name}` speaks udp"), "expected a TCP app"),
+        None => (
+            format!("no app is called `{name}`"),
+            "expected the name of an app",
+        ),
+    };
+    Some(Problem {
+        what: format!("`protection.require_tcp_session`: {what}"),
+        marks: vec![Mark {
+            place: wanted.place.clone(),
+            label: label.to_owned(),
+        }],
+        help: Some("write the `dns.name` of a TCP app of this host".to_owned()),
+    })
 }
 
 fn same_name(later: &AppDraft, earlier: &AppDraft) -> Option<Problem> {

@@ -49,6 +49,49 @@ impl Ceiling {
     };
 }
 
+/// Admits only sources that hold a TCP connection with another app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpSession {
+    pub mode: Mode,
+    /// The name of the other app.
+    pub app: String,
+}
+
+/// How many bytes a datagram may carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagrams {
+    pub mode: Mode,
+    pub min: u16,
+    /// At least `min`.
+    pub max: u16,
+}
+
+impl Datagrams {
+    /// What fits into an IPv4 packet.
+    pub const LARGEST: u16 = 65_507;
+
+    pub const ANY: Self = Self {
+        mode: Mode::Off,
+        min: 0,
+        max: Self::LARGEST,
+    };
+}
+
+/// How much more than a client sends it gets, before it has proved to be real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amplification {
+    pub mode: Mode,
+    /// At least 1.
+    pub ratio: u32,
+}
+
+impl Amplification {
+    pub const ANY: Self = Self {
+        mode: Mode::Off,
+        ratio: 1,
+    };
+}
+
 /// The `[protection]` table of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -70,4 +113,10 @@ pub struct Protection {
     /// Custom rules, sorted by id.
     pub rules: Vec<Rule>,
     pub ceiling: Ceiling,
+    /// UDP only.
+    pub tcp_session: Option<TcpSession>,
+    /// UDP only.
+    pub datagrams: Datagrams,
+    /// UDP only.
+    pub amplification: Amplification,
 }

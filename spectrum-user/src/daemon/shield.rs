@@ -96,6 +96,29 @@ impl Shield {
         Ok(())
     }
 
+    /// Notes whether each source holds a TCP connection with an app now.
+    pub(super) fn note_sessions(&self, sessions: &[(AppId, IpAddr, bool)]) -> Result<()> {
+        for filter in &self.filters {
+            filter.maps().note_sessions(sessions.iter().copied())?;
+        }
+        Ok(())
+    }
+
+    /// The same for all that there are.
+    pub(super) fn replace_sessions(&self, sessions: &[(AppId, IpAddr)]) -> Result<()> {
+        for filter in &self.filters {
+            let left_out = filter.maps().replace_sessions(sessions.iter().copied())?;
+            if left_out > 0 {
+                log::warn!(
+                    "{}: {left_out} sources hold TCP connections beyond those that the filter has \
+                     room for: apps with `require_tcp_session` do not admit them",
+                    filter.interface().unwrap_or_default()
+                );
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn interfaces(&self) -> Result<Vec<InterfaceStatus>> {
         let status = |filter: &Filter| {
             InterfaceStatus::read(filter.interface().unwrap_or_default(), filter.maps())

@@ -14,7 +14,7 @@ use spectrum_common::{
     source::SourceSet,
 };
 
-use super::{error::Error, filter_bits::FilterBits, proven::ProvenSources};
+use super::{error::Error, filter_bits::FilterBits, proven::SourceSets};
 
 /// Handles to all maps of one filter.
 pub struct Maps {
@@ -34,7 +34,8 @@ pub struct Maps {
     pub(super) signature_rules: Array<MapData, SignatureRule>,
     pub(super) signature_hits: PerCpuArray<MapData, SignatureHits>,
     pub(super) signature_rates: Array<MapData, u64>,
-    pub(super) proven: ProvenSources,
+    pub(super) proven: SourceSets,
+    pub(super) tcp_sessions: SourceSets,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
     pub(super) sample_budget: PerCpuArray<MapData, EventBudget>,
 }
@@ -62,7 +63,8 @@ impl Maps {
             signature_rules: typed.map(names::SIGNATURE_RULES)?,
             signature_hits: typed.map(names::SIGNATURE_HITS)?,
             signature_rates: typed.map(names::SIGNATURE_RATES)?,
-            proven: ProvenSources::map(names::PROVEN, &(typed.open)(names::PROVEN)?)?,
+            proven: typed.sources(names::PROVEN)?,
+            tcp_sessions: typed.sources(names::TCP_SESSIONS)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
             sample_budget: typed.map(names::SAMPLE_BUDGET)?,
         })
@@ -105,5 +107,9 @@ impl<F: FnMut(&'static str) -> Result<Map, Error>> Opener<'_, F> {
 
     fn bits(&mut self, name: &'static str) -> Result<FilterBits, Error> {
         FilterBits::map(name, &(self.open)(name)?)
+    }
+
+    fn sources(&mut self, name: &'static str) -> Result<SourceSets, Error> {
+        SourceSets::map(name, &(self.open)(name)?)
     }
 }

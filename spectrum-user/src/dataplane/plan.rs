@@ -1,6 +1,9 @@
 //! What the maps should hold for a configuration: pure, so that it can be tested without a kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use spectrum_common::{
@@ -68,7 +71,7 @@ impl Plan {
         let mut edges = Edges::new(addresses);
         for (slot, app) in assign_slots(config, slots)? {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
-            plan.apps.insert(slot, layout(app, reflector_set));
+            plan.apps.insert(slot, layout(config, app, reflector_set));
             if app.ip_firewall {
                 plan.add_entries(slot, &app.protection.block, action::BLOCK);
                 plan.add_entries(slot, &app.protection.allow, action::ALLOW);
@@ -271,7 +274,7 @@ fn assign_slots<'a>(
     Ok(assigned)
 }
 
-fn layout(app: &config::App, reflector_set: u32) -> App {
+fn layout(config: &Config, app: &config::App, reflector_set: u32) -> App {
     let protection = &app.protection;
     let access = |mode| {
         if app.ip_firewall {
@@ -305,6 +308,14 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
             ..protection.syn_rate
         }),
         ceiling: ceiling(&protection.ceiling),
+        session_app: session_app(config, app),
+        session: protection
+            .tcp_session
+            .as_ref()
+            .map_or(mode::OFF, |session| mode_number(session.mode)),
+        datagrams: mode_number(only(Transport::Udp, protection.datagrams.mode)),
+        datagram_least: protection.datagrams.min.into(),
+        datagram_most: protection.datagrams.max.into(),
         ..App::default()
     }
 }
@@ -312,6 +323,14 @@ fn layout(app: &config::App, reflector_set: u32) -> App {
 fn rate_limit(rate: Rate) -> RateLimit {
     let ticks = clock::ticks_per_second();
     limits::rate_limit(mode_number(rate.mode), rate.per_second, rate.burst, ticks)
+}
+
+/// The id of the app with which clients of `app` have to be connected.
+fn session_app(config: &Config, app: &config::App) -> [u8; 16] {
+    let wanted = app.protection.tcp_session.as_ref();
+    let is_it = |other: &&Arc<config::App>| wanted.is_some_and(|wanted| wanted.app == other.name);
+    let found = config.apps.iter().find(is_it);
+    found.map_or([0; 16], |other| other.id.0)
 }
 
 fn ceiling(ceiling: &config::Ceiling) -> Ceiling {

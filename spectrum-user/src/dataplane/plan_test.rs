@@ -71,6 +71,9 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             syn_rate: rate,
             rules: Vec::new(),
             ceiling: config::Ceiling::NONE,
+            tcp_session: None,
+            datagrams: config::Datagrams::ANY,
+            amplification: config::Amplification::ANY,
         },
     }
 }

@@ -1,22 +1,26 @@
-//! Writes down which sources have proved to be real, for the filter to prefer them.
+//! Writes down which sources have proved to be real, and which hold TCP connections now, for the
+//! filter to know them.
 
 use std::net::IpAddr;
 
 use aya::maps::Map;
 use spectrum_common::proven::{ProvenSet, SETS, WAYS};
-use spectrum_ebpf::proven::Place;
+use spectrum_ebpf::proven::{Change, Place};
 
 use super::{error::Error, maps::Maps, shared_words::SharedWords};
 use crate::config::AppId;
 
-/// The map, as shared memory.
-pub(super) struct ProvenSources(SharedWords);
+const WORDS: usize = SETS as usize * WAYS;
 
-impl ProvenSources {
+/// One of the two maps, as shared memory.
+pub(super) struct SourceSets(SharedWords);
+
+impl SourceSets {
     pub(super) fn map(name: &'static str, map: &Map) -> Result<Self, Error> {
-        SharedWords::map(name, map, SETS as usize * WAYS).map(Self)
+        SharedWords::map(name, map, WORDS).map(Self)
     }
 
+    /// The set in which a source is, if it is anywhere.
     pub(super) fn set(&self, place: &Place) -> ProvenSet {
         let first = first_word(place);
         ProvenSet {
@@ -24,10 +28,35 @@ impl ProvenSources {
         }
     }
 
-    fn prove(&self, place: &Place, epoch: u32) {
-        if let Some(change) = place.prove(&self.set(place), epoch) {
-            self.0.set(first_word(place) + change.way, change.entry);
+    fn change(&self, place: &Place, change: Option<Change>) {
+        if let Some(Change { way, entry }) = change {
+            self.0.set(first_word(place) + way, entry);
         }
+    }
+
+    /// Makes the map hold these sources and no other; returns how many found no room.
+    fn replace(&self, places: impl Iterator<Item = Place>) -> usize {
+        let mut wanted = vec![ProvenSet::default(); SETS as usize];
+        let mut left_out = 0;
+        for place in places {
+            let Some(set) = wanted.get_mut(place.set_index() as usize) else {
+                continue;
+            };
+            let change = place.insert(set);
+            let entry = change.and_then(|change| {
+                let entry = set.entries.get_mut(change.way)?;
+                *entry = change.entry;
+                Some(())
+            });
+            left_out += usize::from(entry.is_none());
+        }
+        let wanted = wanted.iter().flat_map(|set| set.entries);
+        for (index, word) in wanted.enumerate() {
+            if self.0.get(index) != word {
+                self.0.set(index, word);
+            }
+        }
+        left_out
     }
 }
 
@@ -43,8 +72,9 @@ impl Maps {
     pub fn prove(&self, sources: impl IntoIterator<Item = (AppId, IpAddr)>) -> Result<(), Error> {
         let settings = self.settings()?;
         for (app, source) in sources {
-            let place = Place::new(&source.into(), &app.0, settings.hash_seed);
-            self.proven.prove(&place, settings.epoch);
+            let place = place(app, source, settings.hash_seed);
+            let change = place.prove(&self.proven.set(&place), settings.epoch);
+            self.proven.change(&place, change);
         }
         Ok(())
     }
@@ -55,7 +85,49 @@ impl Maps {
     /// The kernel refuses the look-up of the settings.
     pub fn is_proven(&self, app: AppId, source: IpAddr) -> Result<bool, Error> {
         let settings = self.settings()?;
-        let place = Place::new(&source.into(), &app.0, settings.hash_seed);
+        let place = place(app, source, settings.hash_seed);
         Ok(place.is_proven(&self.proven.set(&place), settings.epoch))
     }
+
+    /// Notes for each source (IPv6: each /64) whether it holds a TCP connection with an app now.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up of the settings.
+    pub fn note_sessions(
+        &self,
+        sources: impl IntoIterator<Item = (AppId, IpAddr, bool)>,
+    ) -> Result<(), Error> {
+        let seed = self.settings()?.hash_seed;
+        for (app, source, is_open) in sources {
+            let place = place(app, source, seed);
+            let set = self.tcp_sessions.set(&place);
+            let change = if is_open {
+                place.insert(&set)
+            } else {
+                place.remove(&set)
+            };
+            self.tcp_sessions.change(&place, change);
+        }
+        Ok(())
+    }
+
+    /// The same for all that there are. Returns how many found no room: at eight to a set, a few in
+    /// a thousand where 100,000 sources are connected.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up of the settings.
+    pub fn replace_sessions(
+        &self,
+        sources: impl IntoIterator<Item = (AppId, IpAddr)>,
+    ) -> Result<usize, Error> {
+        let seed = self.settings()?.hash_seed;
+        let places = sources
+            .into_iter()
+            .map(|(app, source)| place(app, source, seed));
+        Ok(self.tcp_sessions.replace(places))
+    }
+}
+
+fn place(app: AppId, source: IpAddr, seed: u32) -> Place {
+    Place::new(&source.into(), &app.0, seed)
 }

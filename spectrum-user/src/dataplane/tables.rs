@@ -18,6 +18,7 @@ use spectrum_ebpf::{
     limits::Admission,
     parse::{Kind, Packet, flag, protocol},
     policy,
+    proven::Place,
     signatures::{self, Opinion, Signatures},
     tables::Tables,
     verdict::Verdict,
@@ -57,7 +58,12 @@ impl Maps {
             };
             let same_family = destination.is_ipv4() == source.is_ipv4();
             if same_family && tables.app_slot(directory, port) == slot {
-                let packet = first_packet(source, destination, protocol, port);
+                let app = self.apps.get(&slot, 0);
+                let app = app.map_err(Error::map(names::APPS, "read"))?;
+                let packet = Packet {
+                    datagram_length: u16::try_from(app.datagram_least).unwrap_or_default(),
+                    ..first_packet(source, destination, protocol, port)
+                };
                 let verdict = policy::decide(&packet, &tables);
                 return Ok(Some(verdict));
             }
@@ -138,7 +144,12 @@ impl Tables for View<'_> {
         Admission::default()
     }
 
-    /// As above.
+    fn has_tcp_session(&self, source: &Address, app: &App) -> bool {
+        let place = Place::new(source, &app.session_app, self.settings.hash_seed);
+        place.is_in(&self.maps.tcp_sessions.set(&place))
+    }
+
+    /// As [`View::admit`].
     fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
         false
     }

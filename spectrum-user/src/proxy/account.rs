@@ -9,7 +9,7 @@ use super::{
     service::{Serving, Share},
 };
 use crate::{
-    config::{App, Transport},
+    config::{App, Mode, Transport},
     event::{ClientMatchedIpFirewall, Kind, Record, Status, TlsStatus},
 };
 
@@ -62,7 +62,8 @@ impl Account {
                     egress: Cell::new(0),
                 };
                 if account.app().transport == Transport::Tcp {
-                    // Whoever gets this far has completed a handshake.
+                    // Whoever gets this far has completed a handshake. (Whoever is to know who is
+                    // connected learns of it here, and at the end.)
                     account.prove();
                 }
                 Ok(account)
@@ -122,9 +123,26 @@ impl Account {
         self.share.stats().dropped_datagrams.add(1);
     }
 
+    /// Datagrams for a client that has not proved to be real, beyond what it may be sent.
+    pub(super) fn amplifies(&self, datagrams: usize, mode: Mode) {
+        let stats = self.share.stats();
+        let counter = match mode {
+            Mode::Enforce => &stats.amplification_dropped,
+            Mode::Off | Mode::Monitor => &stats.amplification_monitored,
+        };
+        counter.add(datagrams as u64);
+    }
+
     /// The end. Gives the permit back; a second call has no effect.
     pub(super) fn close(&self, status: Status) {
-        if self.permit.take().is_some() && self.opened.get().is_some() {
+        let Some(permit) = self.permit.take() else {
+            return;
+        };
+        drop(permit);
+        if self.app().transport == Transport::Tcp {
+            self.prove();
+        }
+        if self.opened.get().is_some() {
             self.report(Kind::Disconnect, status, Timestamp::now());
         }
     }

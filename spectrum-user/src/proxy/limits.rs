@@ -74,6 +74,11 @@ impl Admission {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Whether a source holds something now.
+    pub(super) fn holds(&self, source: IpAddr) -> bool {
+        self.shard(source).contains_key(&source)
+    }
+
     /// The sources that hold something now.
     pub(super) fn sources(&self) -> Vec<IpAddr> {
         let shards = self.shards.iter();

@@ -13,10 +13,14 @@ use super::{
     tasks::Tasks,
     udp::Newcomers,
 };
-use crate::{config::App, event::Sink};
+use crate::{
+    config::{App, AppId},
+    event::Sink,
+};
 
 /// One app, shared by all workers.
 pub(super) struct Service {
+    pub(super) id: AppId,
     serving: ArcSwap<Serving>,
     pub(super) admission: Arc<Admission>,
     /// One for each worker.
@@ -64,6 +68,7 @@ impl Service {
             app: Arc::clone(app),
         };
         Arc::new(Self {
+            id: app.id,
             serving: ArcSwap::from_pointee(serving),
             admission: Admission::new(),
             stats: (0..workers).map(|_| Stats::default()).collect(),

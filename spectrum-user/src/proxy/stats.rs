@@ -15,6 +15,8 @@ pub(super) struct Stats {
     pub(super) origin_errors: Counter,
     pub(super) accept_errors: Counter,
     pub(super) dropped_datagrams: Counter,
+    pub(super) amplification_dropped: Counter,
+    pub(super) amplification_monitored: Counter,
     pub(super) ingress_bytes: Counter,
     pub(super) egress_bytes: Counter,
 }
@@ -44,6 +46,11 @@ pub struct Totals {
     pub accept_errors: u64,
     /// Datagrams that could not be forwarded, or that came with a header of no live session.
     pub dropped_datagrams: u64,
+    /// Datagrams of origins that were withheld from clients that had not proved to be real, because
+    /// they were too much for what these had sent.
+    pub amplification_dropped: u64,
+    /// The same, but sent: the rule is in mode `monitor`.
+    pub amplification_monitored: u64,
     /// Received from clients.
     pub ingress_bytes: u64,
     /// Sent to clients.
@@ -65,6 +72,8 @@ impl Totals {
             origin_errors: sum(|stats| &stats.origin_errors),
             accept_errors: sum(|stats| &stats.accept_errors),
             dropped_datagrams: sum(|stats| &stats.dropped_datagrams),
+            amplification_dropped: sum(|stats| &stats.amplification_dropped),
+            amplification_monitored: sum(|stats| &stats.amplification_monitored),
             ingress_bytes: sum(|stats| &stats.ingress_bytes),
             egress_bytes: sum(|stats| &stats.egress_bytes),
         }

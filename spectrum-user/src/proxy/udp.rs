@@ -3,6 +3,7 @@
 //! The kernel spreads clients over the workers by their addresses and ports, so that all datagrams
 //! of a session come to one worker.
 
+mod allowance;
 mod datagrams;
 mod exchange;
 mod newcomers;

@@ -16,8 +16,8 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
-        App, AppId, Ceiling, EdgeIps, HeaderOn, Limits, Mode, Origin, PortRange, Protection,
-        ProxyProtocol, Rate, Timeouts, Transport,
+        Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits, Mode, Origin,
+        PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
     },
     event::{self, Kind, Record},
     proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
@@ -231,6 +231,9 @@ pub(crate) fn app(
             syn_rate: off,
             rules: Vec::new(),
             ceiling: Ceiling::NONE,
+            tcp_session: None,
+            datagrams: Datagrams::ANY,
+            amplification: Amplification::ANY,
         },
     }
 }

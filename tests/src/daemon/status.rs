@@ -72,6 +72,8 @@ pub struct Proxy {
     pub total: u64,
     pub ingress_bytes: u64,
     pub egress_bytes: u64,
+    pub amplification_dropped: u64,
+    pub amplification_monitored: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -161,6 +163,8 @@ impl Status {
             sum.total += proxy.total;
             sum.ingress_bytes += proxy.ingress_bytes;
             sum.egress_bytes += proxy.egress_bytes;
+            sum.amplification_dropped += proxy.amplification_dropped;
+            sum.amplification_monitored += proxy.amplification_monitored;
         }
         sum
     }

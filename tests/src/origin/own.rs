@@ -54,6 +54,14 @@ impl Drop for Server {
 /// # Errors
 /// The port is taken.
 pub fn udp_echo(host: &Host, port: u16) -> Result<Server> {
+    udp_repeater(host, port, 1)
+}
+
+/// Sends every datagram back, several times.
+///
+/// # Errors
+/// The port is taken.
+pub fn udp_repeater(host: &Host, port: u16, times: usize) -> Result<Server> {
     let socket = host.namespace.run(|| UdpSocket::bind(any(port)))?;
     let socket = socket.with_context(|| format!("binding udp/{port}"))?;
     // A burst of a thousand clients must not be lost here.
@@ -66,8 +74,10 @@ pub fn udp_echo(host: &Host, port: u16) -> Result<Server> {
                 continue;
             };
             let datagram = buffer.get(..length).unwrap_or_default();
-            // A client that is gone does not concern the others.
-            let _ = socket.send_to(datagram, client);
+            for _ in 0..times {
+                // A client that is gone does not concern the others.
+                let _ = socket.send_to(datagram, client);
+            }
         }
     })
 }

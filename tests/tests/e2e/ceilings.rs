@@ -99,7 +99,7 @@ fn clients() -> impl Iterator<Item = IpAddr> {
 }
 
 /// Sources and ports of a flood, all over the address space that is there for benchmarks.
-fn random_sources() -> impl Iterator<Item = SocketAddr> {
+pub(crate) fn random_sources() -> impl Iterator<Item = SocketAddr> {
     (0..SOURCES).map(|number| {
         let bits = number.wrapping_mul(0x9e37_79b1) >> 15;
         let [_, a, b, c] = bits.to_be_bytes();

@@ -10,6 +10,7 @@
 )]
 
 mod ceilings;
+mod datagrams;
 mod endurance;
 mod filter;
 mod harness;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         rates::CASES,
         rules::CASES,
         ceilings::CASES,
+        datagrams::CASES,
         reload::CASES,
         life::CASES,
         endurance::CASES,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use etherparse::PacketBuilder;
 use spectrum_user::config::{
-    App, Config, Connectivity, EdgeIps, Mode, Transport,
+    App, Config, Connectivity, Datagrams, EdgeIps, Mode, TcpSession, Transport,
     rule::{Action, Conditions, Family, Flags, Payload, Rule},
 };
 
@@ -82,9 +82,11 @@ const SOURCES_V6: [&str; 13] = [
 ];
 /// Where the host itself listens, on all addresses and over both transports.
 pub(crate) const SERVICE: u16 = 2222;
-const PORTS: [u16; 13] = [
-    22, 22, 80, 80, 7000, 7500, 7999, 8000, 53, 9, 51_820, 1, SERVICE,
+const PORTS: [u16; 16] = [
+    22, 22, 80, 80, 7000, 7500, 7999, 8000, 53, 9, 51_820, 51_820, 51_820, 51_820, 1, SERVICE,
 ];
+/// Sources that hold a TCP connection with the app "web".
+pub(crate) const CONNECTED: [&str; 3] = ["100.64.0.1", "203.0.113.5", "2001:db8:d::1"];
 const SOURCE_PORTS: [u16; 6] = [40_000, 53, 123, 1900, 54, 0];
 const FLAGS: [u8; 12] = [2, 2, 2, 16, 24, 17, 4, 18, 0, 3, 6, 1];
 
@@ -111,6 +113,10 @@ pub(crate) fn random_policy(random: &mut Random) -> Config {
         rules.allowlist = random.pick(&modes);
         rules.reflectors = random.pick(&modes);
         rules.fragments = random.pick(&modes);
+        rules.datagrams.mode = random.pick(&modes);
+        if let Some(session) = &mut rules.tcp_session {
+            session.mode = random.pick(&modes);
+        }
         random_rules(random, &mut rules.rules);
     }
     random_rules(random, &mut config.host.rules);
@@ -240,6 +246,10 @@ pub(crate) fn policy(mode: Mode) -> Config {
     let mut game = app("game", Transport::Udp, 7000, 7999);
     let mut vpn = app("vpn", Transport::Udp, 51_820, 51_820);
     vpn.edge_ips = EdgeIps::Dynamic(Connectivity::Ipv4);
+    vpn.protection.tcp_session = Some(TcpSession {
+        mode,
+        app: "web".to_owned(),
+    });
     let mut dns = app("dns", Transport::Udp, 53, 53);
     let fixed = STATIC.iter().map(|ip| ip.parse().expect("an address"));
     dns.edge_ips = EdgeIps::Static(fixed.collect());
@@ -293,6 +303,11 @@ fn set_modes(app: &mut App, mode: Mode) {
     rules.allowlist = mode;
     rules.reflectors = mode;
     rules.fragments = mode;
+    rules.datagrams = Datagrams {
+        mode,
+        min: 6,
+        max: 200,
+    };
     set_rule_modes(&mut rules.rules, mode);
 }
 

@@ -32,11 +32,11 @@ use nix::sched::{CloneFlags, unshare};
 use spectrum_common::reason::Reason;
 use spectrum_tests::requirements;
 use spectrum_user::{
-    config::{Config, Mode},
+    config::{AppId, Config, Mode},
     dataplane::Filter,
 };
 
-use generator::{ADDRESSES, Random, SERVICE};
+use generator::{ADDRESSES, CONNECTED, Random, SERVICE};
 use reference::{Outcome, Verdict};
 
 /// Frames of each trial.
@@ -156,6 +156,8 @@ fn addresses() -> Vec<IpAddr> {
 fn load(config: &Config) -> Result<Filter> {
     let mut filter = Filter::load_private()?;
     filter.apply(config, &addresses())?;
+    let connected = CONNECTED.map(|source| (AppId::from_file_stem("web"), source.parse().unwrap()));
+    filter.maps().replace_sessions(connected)?;
     Ok(filter)
 }
 

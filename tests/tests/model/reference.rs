@@ -9,7 +9,7 @@ use spectrum_user::config::{
     rule::{Action, Conditions, Family, Rule},
 };
 
-use crate::generator::SERVICE;
+use crate::generator::{CONNECTED, SERVICE};
 
 /// The end of a packet: the app (`None`: the host) and what was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,8 @@ struct Facts {
     length: u16,
     hops: u8,
     payload: Vec<u8>,
+    /// Of a datagram, by UDP's own header.
+    datagram: u16,
     defect: Option<&'static str>,
 }
 
@@ -171,15 +173,36 @@ fn judge_app(judge: &mut Judge, config: &Config, app: &App, facts: &Facts, sourc
     if app.transport == Transport::Udp && rules.reflector_ports.contains(&source_port) {
         judge.rule(rules.reflectors, "reflector");
     }
+    let sizes = rules.datagrams.min..=rules.datagrams.max;
+    if app.transport == Transport::Udp && !sizes.contains(&facts.datagram) {
+        judge.rule(rules.datagrams.mode, "datagram_size");
+    }
     if facts.first_fragment {
         judge.rule(rules.fragments, "fragment");
     }
-    judge_rules(judge, config, app, facts);
+    let is_spared = judge_rules(judge, config, app, facts);
+    if let Some(session) = &rules.tcp_session
+        && !is_spared
+        && !is_connected(facts.source)
+    {
+        judge.rule(session.mode, "no_tcp_session");
+    }
+}
+
+/// To the one app with which others ask for a connection.
+fn is_connected(source: IpAddr) -> bool {
+    let nets = CONNECTED.map(|source| {
+        let ip: IpAddr = source.parse().expect("an address");
+        let bits = if ip.is_ipv4() { 32 } else { 64 };
+        IpNet::new(ip, bits).expect("a length").trunc()
+    });
+    nets.iter().any(|net| net.contains(&source))
 }
 
 /// The custom rules of host and app by id, those of the host first, up to the one that decides; of
-/// those that only monitor, the first speaks for all.
-fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) {
+/// those that only monitor, the first speaks for all. Returns whether one spares the packet the
+/// rules that come after.
+fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) -> bool {
     let of_host = config.host.rules.iter().map(|rule| (rule.id, 0, rule));
     let of_app = app.protection.rules.iter().map(|rule| (rule.id, 1, rule));
     let mut rules: Vec<(u32, u32, &Rule)> = of_host.chain(of_app).collect();
@@ -197,9 +220,10 @@ fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) {
             Action::RateLimit { .. } | Action::Pass => {}
         }
         if rule.mode == Mode::Enforce {
-            return;
+            return rule.action == Action::Pass;
         }
     }
+    false
 }
 
 fn matches(conditions: &Conditions, facts: &Facts) -> bool {
@@ -321,6 +345,7 @@ fn ipv4(packet: &[u8]) -> Option<Facts> {
         length: total as u16,
         hops: header[8],
         payload: Vec::new(),
+        datagram: 0,
         defect: None,
     };
     if header[0] >> 4 != 4 {
@@ -358,6 +383,7 @@ fn ipv6(packet: &[u8]) -> Option<Facts> {
         length: u16::from_be_bytes([header[4], header[5]]).saturating_add(40),
         hops: header[7],
         payload: Vec::new(),
+        datagram: 0,
         defect: None,
     };
     let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -424,7 +450,9 @@ fn transport(facts: &mut Facts, segment: &[u8]) {
         }
     } else {
         facts.payload = segment[8..].to_vec();
-        let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        let length = u16::from_be_bytes([header[4], header[5]]);
+        facts.datagram = length.saturating_sub(8);
+        let length = usize::from(length);
         if length < 8 || length > segment.len() && !facts.first_fragment {
             facts.defect = Some("malformed");
         }

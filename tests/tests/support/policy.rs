@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use spectrum_user::config::{
-    App, AppId, Ceiling, Connectivity, EdgeIps, EventOutput, HeaderOn, Host, Limits, Mode, Origin,
-    PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport, XdpMode,
+    Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput, HeaderOn,
+    Host, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
+    XdpMode,
     rule::{Action, Conditions, Rule},
 };
 
@@ -95,6 +96,9 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
                 mode: Mode::Enforce,
                 ..Ceiling::NONE
             },
+            tcp_session: None,
+            datagrams: Datagrams::ANY,
+            amplification: Amplification::ANY,
         },
     }
 }

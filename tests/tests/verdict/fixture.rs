@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
 use spectrum_user::{
-    config::{AppId, Config, EdgeIps, Host, Mode, Transport},
+    config::{AppId, Config, Datagrams, EdgeIps, Host, Mode, TcpSession, Transport},
     dataplane::{
         Filter,
         counters::{Snapshot, Total},
@@ -71,6 +71,13 @@ impl Fixture {
     pub(crate) fn prove(&mut self, owner: Owner, source: &str) -> Result<()> {
         let app = AppId::from_file_stem(owner.context("the host has no sources")?);
         Ok(self.filter.maps().prove([(app, source.parse()?)])?)
+    }
+
+    /// Notes that a source holds a TCP connection with an app, or none any more.
+    pub(crate) fn connect(&mut self, owner: Owner, source: &str, is_open: bool) -> Result<()> {
+        let app = AppId::from_file_stem(owner.context("the host has no sources")?);
+        let sessions = [(app, source.parse()?, is_open)];
+        Ok(self.filter.maps().note_sessions(sessions)?)
     }
 
     pub(crate) fn slot(&self, owner: Owner) -> Result<u32> {
@@ -145,7 +152,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "web",
     "game",
     "ssh",
@@ -162,7 +169,15 @@ const NAMES: [&str; 16] = [
     "crowded-udp",
     "crowded-heavy",
     "crowded-watched",
+    "sized",
+    "guests",
+    "guests-watched",
 ];
+
+fn session_with_web(mode: Mode) -> Option<TcpSession> {
+    let app = "web".to_owned();
+    Some(TcpSession { mode, app })
+}
 
 fn config(host_mode: Mode) -> Config {
     use Transport::{Tcp, Udp};
@@ -183,6 +198,9 @@ fn config(host_mode: Mode) -> Config {
         app("crowded-udp", Udp, 9200, 9200),
         app("crowded-heavy", Udp, 9201, 9201),
         app("crowded-watched", Udp, 9202, 9202),
+        app("sized", Udp, 9300, 9300),
+        app("guests", Udp, 9301, 9301),
+        app("guests-watched", Udp, 9302, 9302),
     ];
     for app in &mut apps {
         let protection = &mut app.protection;
@@ -209,6 +227,20 @@ fn config(host_mode: Mode) -> Config {
             "shy" => protection.syn_rate = rate(Mode::Enforce, 2),
             "ruled" => protection.rules = rules::of_udp_app(),
             "ruled-tcp" => protection.rules = rules::of_tcp_app(),
+            "sized" => {
+                protection.fragments = Mode::Off;
+                protection.datagrams = Datagrams {
+                    mode: Mode::Enforce,
+                    min: 4,
+                    max: 1000,
+                };
+            }
+            "guests" => protection.tcp_session = session_with_web(Mode::Enforce),
+            "guests-watched" => {
+                protection.tcp_session = session_with_web(Mode::Monitor);
+                protection.datagrams.mode = Mode::Monitor;
+                protection.datagrams.min = 1;
+            }
             "crowded" => protection.ceiling.packets_per_second = Some(1),
             "crowded-tcp" | "crowded-udp" => protection.ceiling.new_flows_per_second = Some(1),
             "crowded-heavy" => protection.ceiling.bytes_per_second = Some(1000),

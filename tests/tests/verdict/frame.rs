@@ -66,6 +66,12 @@ pub(crate) fn long_udp(from: &str, to: &str, port: u16, length: usize) -> Vec<u8
     udp_with(from, CLIENT_PORT, to, port, &vec![0x5a; length])
 }
 
+/// With another length in the header of UDP (over IPv4 without options).
+pub(crate) fn with_udp_length(mut frame: Vec<u8>, length: u16) -> Vec<u8> {
+    set_u16(&mut frame, AFTER_IPV4 + 4, |_| length);
+    frame
+}
+
 fn udp_with(from: &str, source_port: u16, to: &str, port: u16, payload: &[u8]) -> Vec<u8> {
     let (from, to) = ip(from, to);
     let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);

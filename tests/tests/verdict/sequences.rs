@@ -1,6 +1,7 @@
 //! Rules that remember, and frames by the dozen.
 
 mod ceilings;
+mod guests;
 
 use std::{
     net::{TcpListener, UdpSocket},
@@ -68,6 +69,12 @@ pub(crate) const ALL: &[(&str, Sequence)] = &[
     ),
     ("ceiling::counts_bytes", ceilings::bytes),
     ("ceiling::monitored", ceilings::monitored),
+    ("no_tcp_session::is_who_is_not_connected", guests::connected),
+    (
+        "no_tcp_session::all_sessions_are_replaced",
+        guests::replaced,
+    ),
+    ("no_tcp_session::monitored", guests::monitored),
     (
         "lists::an_entry_of_the_operator_holds_at_once_and_ends",
         entries_end,

@@ -40,6 +40,7 @@ const SERVICE_VLAN: u16 = 0x88a8;
 const HOST: Owner = None;
 const WEB: Owner = Some("web");
 const GAME: Owner = Some("game");
+const SIZED: Owner = Some("sized");
 const SSH: Owner = Some("ssh");
 
 /// All rules enforced.

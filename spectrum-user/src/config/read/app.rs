@@ -11,7 +11,8 @@ use super::{
     value::Value,
 };
 use crate::config::{
-    App, AppId, EdgeIps, HeaderOn, Limits, Origin, PortRange, ProxyProtocol, Timeouts, Transport,
+    App, AppId, EdgeIps, HeaderOn, Limits, Origin, PortRange, ProxyProtocol, TcpSession, Timeouts,
+    Transport,
     errors::Problem,
     source::{Place, Source},
 };
@@ -50,6 +51,8 @@ pub(crate) struct AppDraft {
     pub(crate) id: Option<Placed<AppId>>,
     /// What it claims of the edge, placed at its protocol.
     pub(crate) edge: Option<Placed<EdgeClaim>>,
+    /// The app with which its clients have to be connected.
+    pub(crate) tcp_session: Option<Placed<TcpSession>>,
     /// `None` if there are problems.
     pub(crate) app: Option<App>,
 }
@@ -88,7 +91,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let timeouts = timeouts(&mut root, transport);
     let limits = limits(&mut root);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
-    let protection = protection::read(&mut root, transport, ports, ip_firewall);
+    let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
     for stamp in ["created_on", "modified_on"] {
         root.get(stamp, Value::timestamp);
     }
@@ -127,6 +130,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
         name,
         id,
         edge,
+        tcp_session: tcp_session.map(|session| placed(session, source)),
         app,
     }
 }
@@ -182,7 +186,7 @@ fn name(root: &mut Table<'_>) -> Option<Spanned<String>> {
 }
 
 /// A host name (RFC 1123 §2.1), and `_` as services use it; in lower case.
-fn host_name(text: &str) -> Result<String, Wrong> {
+pub(super) fn host_name(text: &str) -> Result<String, Wrong> {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')

@@ -1,5 +1,7 @@
 //! The table `[protection]` of an app.
 
+mod udp;
+
 use std::ops::RangeInclusive;
 
 use toml::Spanned;
@@ -10,7 +12,7 @@ use super::{
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Ceiling, Mode, PortRange, Protection, Rate, Transport};
+use crate::config::{Ceiling, Mode, PortRange, Protection, Rate, TcpSession, Transport};
 
 /// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
 ///
@@ -80,7 +82,7 @@ pub(super) fn read(
     transport: Option<Transport>,
     ports: Option<PortRange>,
     ip_firewall: bool,
-) -> Protection {
+) -> (Protection, Option<Spanned<TcpSession>>) {
     let mut table = app.table("protection");
     let is_udp = transport == Some(Transport::Udp);
     let (block, allow) = scalar::access_lists(&mut table);
@@ -111,10 +113,11 @@ pub(super) fn read(
     let syn_rate = syn_rate(&mut table, is_udp);
     let rules = rules::read(&mut table, Owner::App(transport, ports));
     let ceiling = ceiling(&mut table, is_udp);
+    let udp = udp::read(&mut table, is_udp);
     table.finish();
 
     let with_firewall = |mode| if ip_firewall { mode } else { Mode::Off };
-    Protection {
+    let protection = Protection {
         block,
         blocklist: with_firewall(blocklist),
         allow,
@@ -126,7 +129,14 @@ pub(super) fn read(
         syn_rate,
         rules,
         ceiling,
-    }
+        tcp_session: udp
+            .tcp_session
+            .as_ref()
+            .map(|session| session.get_ref().clone()),
+        datagrams: udp.datagrams,
+        amplification: udp.amplification,
+    };
+    (protection, udp.tcp_session)
 }
 
 /// The mode of the allowlist. A list without an entry would admit nobody.

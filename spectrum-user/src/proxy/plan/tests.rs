@@ -8,7 +8,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::config::{
-    Ceiling, HeaderOn, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts,
+    Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mode, Origin, PortRange, Protection,
+    ProxyProtocol, Rate, Timeouts,
 };
 
 fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -53,6 +54,9 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             fragments: Mode::Off,
             packet_rate: off,
             ceiling: Ceiling::NONE,
+            tcp_session: None,
+            datagrams: Datagrams::ANY,
+            amplification: Amplification::ANY,
             syn_rate: off,
             rules: Vec::new(),
         },

@@ -70,6 +70,21 @@ impl<'a> Datagrams<'a> {
         })
     }
 
+    /// How many there are.
+    pub(super) fn count(self) -> usize {
+        // An empty datagram is a datagram.
+        self.bytes.len().div_ceil(self.size.max(1)).max(1)
+    }
+
+    /// The first `count`, of which there are as many; at least 1.
+    pub(super) fn first(self, count: usize) -> Self {
+        let end = (count * self.size).min(self.bytes.len());
+        Self {
+            bytes: self.bytes.get(..end).unwrap_or_default(),
+            ..self
+        }
+    }
+
     /// Without the first `bytes`, which are whole datagrams.
     pub(super) fn skip(self, bytes: usize) -> Self {
         Self {

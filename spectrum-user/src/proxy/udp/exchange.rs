@@ -55,6 +55,11 @@ impl Exchange {
         is_due
     }
 
+    /// Whether the client has proved to be real.
+    pub(super) fn is_proof(&self) -> bool {
+        self.reported.get().is_some()
+    }
+
     /// Whether the client has ever reacted to an answer.
     pub(super) fn is_two_way(&self) -> bool {
         self.turns.get() > 0

@@ -17,11 +17,12 @@ use tokio::{
 
 use super::{
     Edge, Key,
+    allowance::Allowance,
     datagrams::{self, Datagrams},
     exchange::Exchange,
 };
 use crate::{
-    config::{HeaderOn, ProxyProtocol, Transport},
+    config::{HeaderOn, Mode, ProxyProtocol, Transport},
     event::Status,
     proxy::{
         account::Account,
@@ -43,6 +44,7 @@ pub(super) struct Session {
     header: HeaderMode,
     header_sent: Cell<bool>,
     exchange: Exchange,
+    allowance: Allowance,
     idle: Idle,
     /// The origin has refused a datagram, and that is reported.
     refused: Cell<bool>,
@@ -88,6 +90,7 @@ impl Session {
             account.opened(address);
             return Some(Rc::new(Self {
                 header: HeaderMode::new(edge, key, &account),
+                allowance: Allowance::new(account.app().protection.amplification.ratio),
                 idle: Idle::new(account.app().timeouts.idle),
                 edge: Rc::clone(edge),
                 key,
@@ -127,6 +130,9 @@ impl Session {
     pub(super) fn forward(&self, datagrams: Datagrams<'_>) -> Result<(), Ended> {
         self.idle.touch();
         self.account.ingress(datagrams.bytes.len());
+        if !self.exchange.is_proof() {
+            self.allowance.earn(datagrams);
+        }
         if self.exchange.hear(self.idle.last()) {
             self.account.prove();
         }
@@ -248,15 +254,34 @@ impl Session {
         self.origin.reached(None);
         self.exchange.answer();
         let HeaderMode::Simple(header) = &self.header else {
-            return self.send_back(run, waiting);
+            return self.send_allowed(run, waiting);
         };
         for datagram in run.each() {
             if parse_simple(datagram.bytes) == parse_simple(header) {
-                self.send_back(datagram.skip(SIMPLE_LENGTH), waiting);
+                self.send_allowed(datagram.skip(SIMPLE_LENGTH), waiting);
             } else {
                 // It names another session, or none.
                 self.account.dropped();
             }
+        }
+    }
+
+    /// As much of it as a client may be sent that has yet to prove itself.
+    fn send_allowed(&self, run: Datagrams<'_>, waiting: &mut Vec<Waiting>) {
+        let mode = self.account.app().protection.amplification.mode;
+        if mode == Mode::Off || self.exchange.is_proof() {
+            return self.send_back(run, waiting);
+        }
+        let granted = self.allowance.spend(run);
+        let beyond = run.count() - granted;
+        if beyond == 0 {
+            return self.send_back(run, waiting);
+        }
+        self.account.amplifies(beyond, mode);
+        match (mode, granted) {
+            (Mode::Enforce, 0) => {}
+            (Mode::Enforce, _) => self.send_back(run.first(granted), waiting),
+            (Mode::Off | Mode::Monitor, _) => self.send_back(run, waiting),
         }
     }
 

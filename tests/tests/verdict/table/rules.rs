@@ -1,10 +1,11 @@
 //! What apps ask for: lists, ports, reflectors, fragments, tags, and the modes.
 
 use spectrum_common::reason::Reason::{
-    Blocked, ClosedPort, Fragment, Malformed, Martian, NotAllowed, Reflector, TcpFlags,
+    Blocked, ClosedPort, DatagramSize, Fragment, Malformed, Martian, NotAllowed, Reflector,
+    TcpFlags,
 };
 
-use super::{CLIENT, CLIENT_V6, GAME, HOST, Row, SERVICE_VLAN, SSH, VLAN, WEB, row};
+use super::{CLIENT, CLIENT_V6, GAME, HOST, Row, SERVICE_VLAN, SIZED, SSH, VLAN, WEB, row};
 use crate::{
     fixture::{
         Cell::{Dropped, Monitored, Passed},
@@ -211,9 +212,28 @@ pub(super) fn ports() -> Vec<Row> {
 
 pub(super) fn transport() -> Vec<Row> {
     let reflected = Dropped(Reflector);
+    let wrong_size = Dropped(DatagramSize);
     let game = || udp(CLIENT, EDGE, 7000);
     let game_v6 = || udp(CLIENT_V6, EDGE_V6, 7000);
+    let sized = |length| long_udp(CLIENT, EDGE, 9300, length);
     vec![
+        row("datagram_size::least", sized(4), SIZED, Passed),
+        row("datagram_size::most", sized(1000), SIZED, Passed),
+        row("datagram_size::too_small", sized(3), SIZED, wrong_size),
+        row("datagram_size::empty", sized(0), SIZED, wrong_size),
+        row("datagram_size::too_large", sized(1001), SIZED, wrong_size),
+        row(
+            "datagram_size::ipv6",
+            long_udp(CLIENT_V6, EDGE_V6, 9300, 1001),
+            SIZED,
+            wrong_size,
+        ),
+        row(
+            "datagram_size::too_large_as_a_whole_though_the_first_fragment_is_not",
+            fragment(with_udp_length(sized(500), 2000), 0, true),
+            SIZED,
+            wrong_size,
+        ),
         row(
             "reflector::dns",
             udp_from(CLIENT, 53, EDGE, 7000),
