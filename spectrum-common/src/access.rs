@@ -1,57 +1,76 @@
-//! Blocklists and allowlists.
-
-use crate::address::Address;
+//! Blocklists and allowlists, as one table that user space builds and the program reads.
+//!
+//! The table is an array of lines as long as those of the processor's cache. Nearly every source
+//! is answered by one bit of a filter; for the others, a word per region says which prefix lengths
+//! are worth a look, and each look reads one or two lines:
+//!
+//! | lines | what |
+//! |---|---|
+//! | 1 | [`header`] |
+//! | [`FILTER_LINES`] | IPv4: a bit for each /24 that an entry touches |
+//! | [`FILTER_LINES`] | IPv6: a bit for each hash of a /48 or /32 that an entry touches |
+//! | [`REGION_LINES_V4`] | 32 bits for each /16: the lengths of the prefixes there |
+//! | [`REGION_LINES_V6`] | 128 bits for each hash of a /32 |
+//! | as many as the header says | entries of IPv4, four to a line |
+//! | as many as the header says | entries of IPv6, two to a line |
+//!
+//! A table without entries is its header alone.
 
 /// The scope of entries that hold for all apps. The scope of an app is its slot.
 pub const GLOBAL_SCOPE: u32 = 0;
 
-/// Bits of [`AccessKey::scope_be`], which come before the bits of the address in a prefix length.
-pub const SCOPE_BITS: u32 = 32;
-
-/// An address within a scope: the key of `access_hosts`, and the data of the trie key of
-/// `access_nets` (whose prefix length counts from the first bit of the scope).
+/// An element of the table.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct AccessKey {
-    pub scope_be: u32,
-    pub address: Address,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    pub words: [u64; LINE_WORDS],
 }
 
-/// What [`AccessEntry::action`] can be.
+pub const LINE_WORDS: usize = 8;
+
+/// Words of the first line.
+pub mod header {
+    /// Seed of the hash over entries, so that collisions cannot be aimed.
+    pub const SEED: usize = 0;
+    /// Lines of IPv4 entries.
+    pub const LINES_V4: usize = 1;
+    /// Lines of IPv6 entries.
+    pub const LINES_V6: usize = 2;
+    /// Entries in the table, those of the operator that have expired included.
+    pub const ENTRIES: usize = 3;
+    /// Digest of the lists that the table was built from, for whoever would build it again.
+    pub const DIGEST: usize = 4;
+}
+
+/// What an entry says: four bits for the lists, four for the operator.
 pub mod action {
+    pub const NONE: u32 = 0;
     pub const BLOCK: u32 = 1;
     pub const ALLOW: u32 = 2;
 }
 
-/// Who made an entry: what [`AccessEntry::origin`] can be.
-pub mod origin {
-    /// The documents; replaced when they change.
-    pub const DOCUMENT: u32 = 1;
-    /// `spectrum block` or `spectrum allow`; kept until it expires or is undone.
-    pub const OPERATOR: u32 = 2;
-}
-
-/// One entry of a list. Times are seconds since boot (`CLOCK_BOOTTIME`,
-/// `bpf_ktime_get_boot_ns`, kernel 5.8).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AccessEntry {
-    /// [`action`].
-    pub action: u32,
-    /// [`origin`].
-    pub origin: u32,
-    pub added_s: u32,
-    /// The entry has no effect from this second on; 0 = never expires.
-    pub expires_s: u32,
-    /// Bits of the prefix in the trie key, those of the scope included (an address: all), so that
-    /// a lookup can go on to a shorter prefix when this one has expired.
-    pub prefix_length: u32,
-}
-
-/// The filter in front of the lists: one bit for each IPv4 /24 (map `access_filter_v4`), and one
-/// for each hash of an IPv6 /48 (map `access_filter_v6`). A clear bit says that no entry of any
-/// scope covers an address there; a set bit says nothing.
+/// Bits of a filter: one for each IPv4 /24.
 pub const FILTER_BITS: u32 = 1 << 24;
+/// Bits of a line.
+pub const LINE_BITS: u32 = 512;
+/// Lines of a filter; 2 MiB.
+pub const FILTER_LINES: u32 = FILTER_BITS / LINE_BITS;
 
-/// Bits in an element of a filter map.
-pub const FILTER_WORD_BITS: u32 = 64;
+/// Regions of a family: one for each IPv4 /16.
+pub const REGIONS: u32 = 1 << 16;
+/// 256 KiB.
+pub const REGION_LINES_V4: u32 = REGIONS * 32 / LINE_BITS;
+/// 1 MiB.
+pub const REGION_LINES_V6: u32 = REGIONS * 128 / LINE_BITS;
+
+/// Where the parts of the table begin.
+pub mod first_line {
+    use super::{FILTER_LINES, REGION_LINES_V4, REGION_LINES_V6};
+
+    pub const HEADER: u32 = 0;
+    pub const FILTER_V4: u32 = 1;
+    pub const FILTER_V6: u32 = FILTER_V4 + FILTER_LINES;
+    pub const REGIONS_V4: u32 = FILTER_V6 + FILTER_LINES;
+    pub const REGIONS_V6: u32 = REGIONS_V4 + REGION_LINES_V4;
+    pub const ENTRIES: u32 = REGIONS_V6 + REGION_LINES_V6;
+}

@@ -47,6 +47,14 @@ impl Address {
         let [a, b, _, _] = self.words_be;
         ((u32::from_be(a) as u64) << 32) | u32::from_be(b) as u64
     }
+
+    /// The two halves as numbers, the high one first.
+    #[inline(always)]
+    pub const fn halves(&self) -> [u64; 2] {
+        let [_, _, c, d] = self.words_be;
+        let low = ((u32::from_be(c) as u64) << 32) | u32::from_be(d) as u64;
+        [self.high_bits(), low]
+    }
 }
 
 #[cfg(any(test, feature = "user"))]

@@ -1,5 +1,7 @@
 //! Which packets are ours, and whose.
 
+use crate::address::Address;
+
 /// An edge address: where to find the apps that listen on it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +15,18 @@ pub struct Edge {
     pub tcp_fragments: u32,
     /// The same for UDP.
     pub udp_fragments: u32,
+}
+
+/// Edge addresses in a set.
+pub const EDGE_WAYS: usize = 4;
+
+/// The edge addresses whose hash leads to the same set.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EdgeSet {
+    /// An unused place is zero.
+    pub addresses: [Address; EDGE_WAYS],
+    pub edges: [Edge; EDGE_WAYS],
 }
 
 /// Ports in a page, and pages in a directory.

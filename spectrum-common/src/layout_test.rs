@@ -4,12 +4,12 @@ use core::mem::size_of;
 use std::net::IpAddr;
 
 use crate::{
-    access::{AccessEntry, AccessKey},
+    access::Line,
     address::Address,
     app::{App, RateLimit},
     ceiling::{Bound, Ceiling, CeilingShare, CeilingUse},
     counters::{AppCounters, Counter},
-    edge::{Edge, PortPage, PortSet},
+    edge::{Edge, EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     maps,
     proven::ProvenSet,
@@ -24,8 +24,7 @@ use crate::{
 #[test]
 fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Address>(), 16);
-    assert_eq!(size_of::<AccessKey>(), 4 + 16);
-    assert_eq!(size_of::<AccessEntry>(), 5 * 4);
+    assert_eq!(size_of::<Line>(), 64);
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
     assert_eq!(size_of::<Bound>(), 3 * 8);
     assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
@@ -43,6 +42,7 @@ fn sizes_are_the_sum_of_the_fields() {
         16 * (1 + 2 * Reason::ALL.len()) + 8
     );
     assert_eq!(size_of::<Edge>(), 4 * 4);
+    assert_eq!(size_of::<EdgeSet>(), 4 * (16 + 16));
     assert_eq!(size_of::<PortPage>(), 512);
     assert_eq!(size_of::<PortSet>(), 8192);
     assert_eq!(size_of::<DropEvent>(), 8 + 8 + 16 + 16 + 2 + 2 + 5 * 4);

@@ -6,7 +6,7 @@ pub const PROGRAM: &str = "spectrum";
 
 /// `Array` of 1 [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "settings";
-/// `Hash` of [`Address`](crate::address::Address) to [`Edge`](crate::edge::Edge).
+/// `Array` of [`EdgeSet`](crate::edge::EdgeSet).
 pub const EDGES: &str = "edges";
 /// `Array` of [`PortPage`](crate::edge::PortPage).
 pub const PORTS: &str = "ports";
@@ -14,14 +14,11 @@ pub const PORTS: &str = "ports";
 pub const APPS: &str = "apps";
 /// `Array` of [`PortSet`](crate::edge::PortSet).
 pub const REFLECTORS: &str = "reflectors";
-/// `Array` of 64-bit words, see [`FILTER_BITS`](crate::access::FILTER_BITS).
-pub const ACCESS_FILTER_V4: &str = "access_v4";
-/// The same for IPv6.
-pub const ACCESS_FILTER_V6: &str = "access_v6";
-/// `Hash` of [`AccessKey`](crate::access::AccessKey) to [`AccessEntry`](crate::access::AccessEntry).
-pub const ACCESS_HOSTS: &str = "access_hosts";
-/// `LpmTrie` of the same.
-pub const ACCESS_NETS: &str = "access_nets";
+/// `ArrayOfMaps` of 1 `Array` of [`Line`](crate::access::Line): the table of listed sources, which
+/// is replaced as a whole.
+pub const ACCESS: &str = "access";
+/// That table itself: a pin beside those of the maps of the object.
+pub const ACCESS_TABLE: &str = "access_table";
 /// `PerCpuArray` of [`AppCounters`](crate::counters::AppCounters) by slot.
 pub const COUNTERS: &str = "counters";
 /// `Array` of [`SourceSet`](crate::source::SourceSet).
@@ -55,17 +52,14 @@ pub const SAMPLES: &str = "samples";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget), for samples.
 pub const SAMPLE_BUDGET: &str = "sample_budget";
 
-/// Every map that is pinned, in the order in which they are made.
+/// Every map of the object that is pinned, in the order in which they are made.
 pub const PINNED: &[&str] = &[
     SETTINGS,
     EDGES,
     PORTS,
     APPS,
     REFLECTORS,
-    ACCESS_FILTER_V4,
-    ACCESS_FILTER_V6,
-    ACCESS_HOSTS,
-    ACCESS_NETS,
+    ACCESS,
     COUNTERS,
     SOURCES,
     SIGNATURE_MASKS,
@@ -87,23 +81,22 @@ pub const PINNED: &[&str] = &[
 pub mod size {
     /// Edge addresses.
     pub const EDGES: usize = 1024;
+    /// Sets of edge addresses, a power of two; 512 KiB. So many for so few addresses that a set
+    /// hardly ever overflows.
+    pub const EDGE_SETS: usize = 4096;
     /// Pages of 256 ports; 8 MiB.
     pub const PORT_PAGES: usize = 16_384;
     /// Apps, slot 0 included.
     pub const APPS: usize = 1024;
     /// Distinct sets of reflector ports; 512 KiB.
     pub const REFLECTOR_SETS: usize = 64;
-    /// Words of a filter; 2 MiB.
-    pub const FILTER_WORDS: usize =
-        (crate::access::FILTER_BITS / crate::access::FILTER_WORD_BITS) as usize;
-    /// Listed addresses.
-    pub const ACCESS_HOSTS: usize = 65_536;
-    /// Listed prefixes.
-    pub const ACCESS_NETS: usize = 65_536;
     /// Distinct masks of signatures; an app refers to one by a byte.
     pub const SIGNATURE_MASKS: usize = 64;
     /// Signatures: custom rules and mitigations.
     pub const SIGNATURES: usize = 512;
+    /// Listed addresses and prefixes, over all scopes. A table takes 5.3 MiB, and for each entry
+    /// 32 bytes (IPv4) or 64 (IPv6).
+    pub const ACCESS_ENTRIES: usize = 1 << 22;
     /// Bytes of the ring buffer of events.
     pub const EVENT_BYTES: usize = 1 << 20;
     /// Bytes of the ring buffer of samples.

@@ -1,12 +1,11 @@
 //! Permission for aya to copy the layouts from and to maps.
 
 use crate::{
-    access::{AccessEntry, AccessKey},
-    address::Address,
+    access::Line,
     app::App,
     ceiling::{CeilingShare, CeilingUse},
     counters::AppCounters,
-    edge::{Edge, PortPage, PortSet},
+    edge::{EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     proven::ProvenSet,
     sample::Sample,
@@ -25,16 +24,14 @@ macro_rules! pod {
 }
 
 pod!(
-    AccessEntry,
-    AccessKey,
-    Address,
     App,
     AppCounters,
     CeilingShare,
     CeilingUse,
     DropEvent,
-    Edge,
+    EdgeSet,
     EventBudget,
+    Line,
     PortPage,
     PortSet,
     ProvenSet,

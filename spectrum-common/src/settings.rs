@@ -18,9 +18,6 @@ pub struct Settings {
     pub malformed: u32,
     /// [`mode`](crate::app::mode) of the rule for closed ports on edge addresses.
     pub closed_ports: u32,
-    /// 1 if a list holds an IPv6 prefix shorter than /48, which the filter cannot express: every
-    /// IPv6 source is then looked up.
-    pub wide_ipv6_entries: u32,
     /// Events about dropped or monitored packets that each CPU may send per second.
     pub events_per_second: u32,
     /// Index of the interface that the program was attached to.
@@ -29,6 +26,7 @@ pub struct Settings {
     pub attach_mode: u32,
     /// Which epoch it is, see [`EPOCH_SECONDS`](crate::proven::EPOCH_SECONDS).
     pub epoch: u32,
+    pub reserved: u32,
 }
 
 /// How a program is attached.

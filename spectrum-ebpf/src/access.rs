@@ -1,98 +1,144 @@
 //! Blocklists and allowlists: which entry holds for a source.
+//!
+//! The table's layout is that of [`spectrum_common::access`]; where things lie in it is said here
+//! alone, for the program that reads and for the daemon that writes.
+
+use core::borrow::Borrow as _;
 
 use spectrum_common::{
-    access::{AccessEntry, AccessKey, FILTER_BITS, FILTER_WORD_BITS, SCOPE_BITS, action},
+    access::{FILTER_BITS, LINE_BITS, Line, REGIONS, action, first_line, header},
     address::Address,
-    settings::Settings,
 };
 
-/// Bits of a trie key that belong to no IPv4 prefix: those of the scope, and those that every
-/// IPv4-mapped address shares.
-const SCOPE_AND_MAPPED_BITS: u32 = SCOPE_BITS + 96;
-const KEY_BITS: u32 = SCOPE_BITS + 128;
+pub mod entry;
 
-/// Expired prefixes around one address that are looked past. The daemon removes expired entries;
-/// this many may gather there while it is down.
-const MAX_EXPIRED: usize = 4;
+use entry::{Entry, Key};
 
-/// The lists, element by element.
+/// The tables, line by line.
 pub trait Lists {
-    /// Word `word` of a filter; 0 if there is none.
-    fn filter(&self, family: Family, word: u32) -> u64;
+    /// Of the table in use; `None` beyond its end.
+    fn line(&self, index: u32) -> Option<impl core::borrow::Borrow<Line>>;
 
-    /// The entry for exactly this address.
-    fn host(&self, key: &AccessKey) -> Option<AccessEntry>;
+    /// See [`value_v4`].
+    fn value_v4(&self, seed: u64, tag: u64) -> u64 {
+        value_v4(self, seed, tag)
+    }
 
-    /// The entry of the longest prefix that covers the address and has at most `bits` bits, those
-    /// of the scope included.
-    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry>;
+    /// See [`value_v6`].
+    fn value_v6(&self, seed: u64, key: Key, choice: usize) -> u64 {
+        value_v6(self, seed, key, choice)
+    }
 
-    /// Seconds since boot, the clock of [`AccessEntry::expires_s`].
+    /// Seconds since boot, the clock of [`Entry::expires_s`].
     fn boot_seconds(&self) -> u32;
 }
 
-/// Which filter an address is looked up in.
+/// A word of the table, and a place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    Ipv4,
-    Ipv6,
+pub struct Place {
+    pub line: u32,
+    pub word: u32,
+    pub shift: u32,
 }
 
-/// The bit that stands for an address in the filter in front of the lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FilterBit {
-    pub family: Family,
-    /// Below [`FILTER_BITS`].
-    pub index: u32,
-}
-
-impl FilterBit {
-    /// An IPv4 /24 has a bit of its own; an IPv6 /48 shares one with those of the same hash.
+impl Place {
+    /// Bit `bit` of the part that begins at `first`.
     #[inline(always)]
-    pub const fn of(address: &Address) -> Self {
-        if address.is_ipv4() {
-            return Self {
-                family: Family::Ipv4,
-                index: address.low_bits() >> 8,
-            };
-        }
-        // Fibonacci hashing: the golden ratio spreads the networks over the high bits.
-        let hash = (address.high_bits() >> 16).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the index has as many bits as fit"
-        )]
-        let index = (hash >> (u64::BITS - FILTER_BITS.trailing_zeros())) as u32;
+    const fn of_bit(first: u32, bit: u32) -> Self {
         Self {
-            family: Family::Ipv6,
-            index,
+            line: first + bit / LINE_BITS,
+            word: bit % LINE_BITS / u64::BITS,
+            shift: bit % u64::BITS,
         }
     }
 
-    /// The element of the filter that holds the bit.
     #[inline(always)]
-    pub const fn word(self) -> u32 {
-        self.index / FILTER_WORD_BITS
+    const fn next_word(self) -> Self {
+        Self {
+            word: self.word + 1,
+            ..self
+        }
     }
 
-    /// The bit within that element.
     #[inline(always)]
-    pub const fn mask(self) -> u64 {
-        1 << (self.index % FILTER_WORD_BITS)
+    const fn at(self, shift: u32) -> Self {
+        Self { shift, ..self }
     }
+
+    #[inline(always)]
+    fn read(self, lists: &impl Lists) -> u64 {
+        let line = lists.line(self.line);
+        let word = line.and_then(|line| line.borrow().words.get(self.word as usize).copied());
+        word.unwrap_or(0) >> self.shift
+    }
+}
+
+/// The filters' bits.
+pub mod filter {
+    use super::*;
+
+    /// The bit of an IPv4 /24.
+    #[inline(always)]
+    pub const fn v4(network: u32) -> Place {
+        Place::of_bit(first_line::FILTER_V4, network >> 8)
+    }
+
+    /// The bit of an IPv6 /48 or /32, by the bits of the network: /48s and /32s share one filter.
+    #[inline(always)]
+    pub const fn v6(network: u64) -> Place {
+        Place::of_bit(
+            first_line::FILTER_V6,
+            spread(network) >> (32 - FILTER_BITS.trailing_zeros()),
+        )
+    }
+}
+
+/// The words that say which lengths the prefixes of a region have. The longest is the lowest bit;
+/// the shortest length, 0, shares the bit of 1.
+pub mod region {
+    use super::*;
+
+    /// The 32 bits for an IPv4 /16.
+    #[inline(always)]
+    pub const fn v4(address: u32) -> Place {
+        Place::of_bit(first_line::REGIONS_V4, (address >> 16) * 32)
+    }
+
+    /// The first 64 of the 128 bits for an IPv6 /32.
+    #[inline(always)]
+    pub const fn v6(network: u64) -> Place {
+        let region = spread(network >> 32) >> (32 - REGIONS.trailing_zeros());
+        Place::of_bit(first_line::REGIONS_V6, region * 128)
+    }
+
+    /// The bit of a length, of those that a word from `longest` down has.
+    #[inline(always)]
+    pub const fn bit(longest: u32, length: u32) -> u32 {
+        longest - if length == 0 { 1 } else { length }
+    }
+}
+
+/// Fibonacci hashing: the golden ratio spreads networks over the high bits.
+#[inline(always)]
+const fn spread(network: u64) -> u32 {
+    (network.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
 /// May an entry of any scope cover this source? The answer "no" is certain, and nearly always it
 /// is the answer.
 #[inline(always)]
-pub fn may_be_listed(lists: &impl Lists, settings: &Settings, source: &Address) -> bool {
-    let bit = FilterBit::of(source);
-    let is_unfiltered = bit.family == Family::Ipv6 && settings.wide_ipv6_entries != 0;
-    is_unfiltered || lists.filter(bit.family, bit.word()) & bit.mask() != 0
+pub fn may_be_listed(lists: &impl Lists, source: &Address) -> bool {
+    if source.is_ipv4() {
+        return filter::v4(source.low_bits()).read(lists) & 1 != 0;
+    }
+    let network = source.high_bits();
+    let places = [network >> 16, network >> 32];
+    places
+        .iter()
+        .any(|&network| filter::v6(network).read(lists) & 1 != 0)
 }
 
 /// What a scope says of a source.
-#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listed {
     Nowhere,
@@ -100,57 +146,191 @@ pub enum Listed {
     Allowed,
 }
 
+/// Another table has taken the place of the one that was being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced;
+
+/// What the most specific entry of a scope that covers `source` and has not expired says, by the
+/// table with the seed `seed`.
+///
+/// # Errors
+/// Another table is in use.
+#[inline(always)]
+pub fn look_up(
+    lists: &impl Lists,
+    seed: u64,
+    scope: u32,
+    source: &Address,
+) -> Result<Listed, Replaced> {
+    if source.is_ipv4() {
+        return look_up_v4(lists, seed, scope, source.low_bits());
+    }
+    for part in 0..PARTS_V6 {
+        let listed = look_up_v6(lists, seed, scope, source.halves(), part)?;
+        if listed != Listed::Nowhere {
+            return Ok(listed);
+        }
+    }
+    Ok(Listed::Nowhere)
+}
+
+/// The same for an IPv4 address.
+///
+/// # Errors
+/// As [`look_up`].
+#[inline(always)]
+pub fn look_up_v4(
+    lists: &impl Lists,
+    seed: u64,
+    scope: u32,
+    address: u32,
+) -> Result<Listed, Replaced> {
+    let lengths = region::v4(address).read(lists) & u64::from(u32::MAX);
+    let shortest = lengths >> region::bit(32, 0) << u32::BITS;
+    longest_first(lists, lengths | shortest, 32, |length| {
+        let [tag, ..] = Key::v4(scope, address, length).words();
+        lists.value_v4(seed, tag)
+    })
+}
+
+/// The lengths of IPv6 prefixes, cut into words: 128 to 65, 64 to 1, and 0.
+pub const PARTS_V6: u32 = 3;
+
+/// The same for an IPv6 address, given as its two halves, and the entries of some lengths.
+///
+/// # Errors
+/// As [`look_up`].
+#[inline(always)]
+pub fn look_up_v6(
+    lists: &impl Lists,
+    seed: u64,
+    scope: u32,
+    halves: [u64; 2],
+    part: u32,
+) -> Result<Listed, Replaced> {
+    let [network, _] = halves;
+    let place = region::v6(network);
+    let (place, longest) = match part {
+        0 => (place, 128),
+        1 => (place.next_word(), 64),
+        _ => (place.next_word().at(region::bit(64, 0)), 0),
+    };
+    longest_first(lists, place.read(lists), longest, |length| {
+        let key = Key::v6(scope, halves, length);
+        match lists.value_v6(seed, key, 0) {
+            ABSENT => lists.value_v6(seed, key, 1),
+            value => value,
+        }
+    })
+}
+
+/// Asks for the value of each length that there is a bit for, from `longest` down, until one says
+/// something.
+#[inline(always)]
+fn longest_first(
+    lists: &impl Lists,
+    lengths: u64,
+    longest: u32,
+    value: impl Fn(u32) -> u64,
+) -> Result<Listed, Replaced> {
+    let mut rest = lengths;
+    for _ in 0..u64::BITS {
+        if rest == 0 {
+            break;
+        }
+        if let Some(listed) = Listed::by(value(longest - rest.trailing_zeros()), lists)? {
+            return Ok(listed);
+        }
+        rest &= rest - 1;
+    }
+    Ok(Listed::Nowhere)
+}
+
 impl Listed {
+    /// By the word of an entry.
     #[inline(always)]
-    const fn by(entry: &AccessEntry) -> Self {
-        match entry.action {
-            action::BLOCK => Self::Blocked,
-            action::ALLOW => Self::Allowed,
-            _ => Self::Nowhere,
+    fn by(value: u64, lists: &impl Lists) -> Result<Option<Self>, Replaced> {
+        if value == REPLACED {
+            return Err(Replaced);
         }
-    }
-}
-
-/// What the most specific entry of a scope that covers `source` and has not expired says.
-#[inline(always)]
-pub fn look_up(lists: &impl Lists, scope: u32, source: &Address) -> Listed {
-    let key = AccessKey {
-        scope_be: scope.to_be(),
-        address: *source,
-    };
-    match lists.host(&key) {
-        Some(entry) if is_live(lists, &entry) => Listed::by(&entry),
-        Some(_) | None => look_up_prefixes(lists, &key),
-    }
-}
-
-#[inline(always)]
-fn look_up_prefixes(lists: &impl Lists, key: &AccessKey) -> Listed {
-    let shortest = if key.address.is_ipv4() {
-        // An IPv6 prefix short enough to cover all mapped addresses is not meant for IPv4.
-        SCOPE_AND_MAPPED_BITS
-    } else {
-        SCOPE_BITS
-    };
-    let mut bits = KEY_BITS;
-    for _ in 0..=MAX_EXPIRED {
-        let Some(entry) = lists.net(bits, key) else {
-            break;
+        let entry = Entry::from_bits(value);
+        let is_over = entry.expires_s != 0 && lists.boot_seconds() >= entry.expires_s;
+        let action = if entry.operator == action::NONE || is_over {
+            entry.listed
+        } else {
+            entry.operator
         };
-        if entry.prefix_length < shortest {
-            break;
-        }
-        if is_live(lists, &entry) {
-            return Listed::by(&entry);
-        }
-        bits = entry.prefix_length - 1;
+        Ok(match action {
+            action::BLOCK => Some(Self::Blocked),
+            action::ALLOW => Some(Self::Allowed),
+            _ => None,
+        })
     }
-    Listed::Nowhere
 }
 
+/// There is no such entry.
+pub const ABSENT: u64 = 0;
+/// The value of no entry.
+const REPLACED: u64 = u64::MAX;
+
+/// The word of an IPv4 entry, for [`Entry::from_bits`]: of the entry whose key has this first word,
+/// in the table with the seed `seed`.
 #[inline(always)]
-fn is_live(lists: &impl Lists, entry: &AccessEntry) -> bool {
-    entry.expires_s == 0 || lists.boot_seconds() < entry.expires_s
+pub fn value_v4(lists: &(impl Lists + ?Sized), seed: u64, tag: u64) -> u64 {
+    let Some(first) = lists.line(first_line::HEADER) else {
+        return ABSENT;
+    };
+    let words = &first.borrow().words;
+    if words[header::SEED] != seed {
+        return REPLACED;
+    }
+    let key = Key::from_words([tag, 0, 0]);
+    for line in key.lines(seed, first_line::ENTRIES, words[header::LINES_V4]) {
+        let Some(line) = lists.line(line) else { break };
+        let [a, of_a, b, of_b, c, of_c, d, of_d] = &line.borrow().words;
+        for (other, value) in [(a, of_a), (b, of_b), (c, of_c), (d, of_d)] {
+            if *other == tag {
+                return *value;
+            }
+        }
+    }
+    ABSENT
+}
+
+/// The same of an IPv6 entry, in the first or second of the lines that may hold it.
+#[inline(always)]
+pub fn value_v6(lists: &(impl Lists + ?Sized), seed: u64, key: Key, choice: usize) -> u64 {
+    let Some(first) = lists.line(first_line::HEADER) else {
+        return ABSENT;
+    };
+    let words = &first.borrow().words;
+    if words[header::SEED] != seed {
+        return REPLACED;
+    }
+    let [tag, high, low] = key.words();
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "lines are counted in 32 bits"
+    )]
+    let first = first_line::ENTRIES + words[header::LINES_V4] as u32;
+    let [one, other] = key.lines(seed, first, words[header::LINES_V6]);
+    let Some(line) = lists.line(if choice == 0 { one } else { other }) else {
+        return ABSENT;
+    };
+    let [a, of_a, high_a, low_a, b, of_b, high_b, low_b] = &line.borrow().words;
+    for (tag_of, value, high_of, low_of) in [(a, of_a, high_a, low_a), (b, of_b, high_b, low_b)] {
+        if *tag_of == tag && *high_of == high && *low_of == low {
+            return *value;
+        }
+    }
+    ABSENT
+}
+
+/// What tells the table in use from others.
+#[inline(always)]
+pub fn seed(lists: &impl Lists) -> u64 {
+    let line = lists.line(first_line::HEADER);
+    line.map_or(0, |line| line.borrow().words[header::SEED])
 }
 
 #[cfg(test)]

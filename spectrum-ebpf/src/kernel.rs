@@ -15,20 +15,15 @@ pub(crate) mod settings;
 pub(crate) mod signatures;
 pub(crate) mod sockets;
 pub(crate) mod sources;
+pub(crate) mod vary;
 
 use core::borrow::Borrow;
 
 use aya_ebpf::programs::XdpContext;
 use spectrum_common::{address::Address, app::App, edge::Edge, settings::Settings};
 use spectrum_ebpf::{
-    access::{Listed, may_be_listed},
-    limits::Admission,
-    parse::Packet,
-    signatures::Opinion,
-    tables::Tables,
+    access::Listed, limits::Admission, parse::Packet, signatures::Opinion, tables::Tables,
 };
-
-use access::AccessMaps;
 
 /// The tables, for one packet.
 pub(crate) struct Maps<'packet> {
@@ -70,7 +65,7 @@ impl Tables for Maps<'_> {
 
     #[inline(always)]
     fn may_be_listed(&self, source: &Address) -> bool {
-        may_be_listed(&AccessMaps, self.settings, source)
+        access::may_be_listed(source)
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 //! - [`packet`]: bytes that may end anywhere.
 //! - [`parse`]: bytes become facts about a packet.
 //! - [`tables`]: what the policy asks of the configuration and of the past.
+//! - [`edges`]: where they find an edge address.
 //! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), the
 //!   [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
 //!   under which those have precedence that have [`proven`] to be real.
@@ -18,6 +19,7 @@ extern crate std;
 
 pub mod access;
 pub mod ceiling;
+pub mod edges;
 pub mod limits;
 pub mod packet;
 pub mod parse;

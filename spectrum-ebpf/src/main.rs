@@ -20,13 +20,18 @@ use spectrum_ebpf::{
     verdict::{Outcome, Verdict},
 };
 
-use kernel::{Maps, counters, events, facts, frame::FrameBytes, samples};
+use kernel::{Maps, counters, events, facts, frame::FrameBytes, samples, vary};
 
 #[xdp(frags)]
 fn spectrum(ctx: XdpContext) -> u32 {
+    run(&ctx)
+}
+
+#[inline(always)]
+fn run(ctx: &XdpContext) -> u32 {
     let mut place = facts::Place::new();
     let packet = place.packet();
-    parse(&FrameBytes::new(&ctx), packet);
+    parse(&FrameBytes::new(ctx), packet);
     let verdict = judge(ctx.ctx, packet);
     conclude(ctx.ctx, packet, verdict)
 }
@@ -64,10 +69,25 @@ extern "C" fn conclude(ctx: *mut xdp_md, packet: *const Packet, verdict: u64) ->
     }
 }
 
-/// What the benchmarks compare with: the cost of being called at all. Never attached.
+/// What the benchmarks compare with: the cost of being called at all. Never attached, as the next
+/// two.
 #[xdp(frags)]
 fn bare_drop(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
+}
+
+/// The same with a random source in each packet.
+#[xdp(frags)]
+fn bare_drop_vary(ctx: XdpContext) -> u32 {
+    vary::source(&ctx);
+    xdp_action::XDP_DROP
+}
+
+/// [`spectrum`] with a random source in each packet.
+#[xdp(frags)]
+fn spectrum_vary(ctx: XdpContext) -> u32 {
+    vary::source(&ctx);
+    run(&ctx)
 }
 
 /// The raw SYN-cookie helpers and a few others are for GPL-compatible programs only.

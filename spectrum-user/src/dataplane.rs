@@ -5,18 +5,20 @@
 //! ([`counters`], [`lists`], [`tables`]) works on [`Maps`], which the daemon takes from the loaded
 //! program and the command line from the pins, so that it works while no daemon runs.
 
+mod access_map;
+mod access_table;
 mod attach;
 pub mod clock;
 pub mod counters;
 mod error;
 pub mod events;
 mod filter;
-mod filter_bits;
 pub mod lists;
 mod maps;
 mod pins;
 mod plan;
 mod proven;
+mod random;
 pub mod samples;
 mod shared_words;
 pub mod signatures;

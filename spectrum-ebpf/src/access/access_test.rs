@@ -1,181 +1,123 @@
-//! A wrong answer here lets a blocked source in, or a client out.
+//! What user space writes is where the program looks for it. That both find the right entry is
+//! tested with the table itself, in `spectrum-user`.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::{collections::HashMap, net::IpAddr, vec::Vec};
+use std::{collections::HashSet, net::Ipv6Addr};
 
 use proptest::prelude::*;
+use spectrum_common::access::{FILTER_LINES, LINE_WORDS, REGION_LINES_V4, REGION_LINES_V6};
 
 use super::*;
 
-const NOW: u32 = 1000;
-const SCOPE: u32 = 3;
-
-/// Lists without a filter.
-#[derive(Default)]
-struct Table(HashMap<(u32, AccessKey), AccessEntry>);
-
-impl Table {
-    fn with(mut self, prefix: &str, action: u32, expires_s: u32) -> Self {
-        let (address, bits) = prefix.split_once('/').expect("a prefix");
-        let address: IpAddr = address.parse().expect("an address");
-        let bits: u32 = bits.parse().expect("a length");
-        let prefix_length = SCOPE_BITS + bits + if address.is_ipv4() { 96 } else { 0 };
-        let entry = AccessEntry {
-            action,
-            expires_s,
-            prefix_length,
-            ..AccessEntry::default()
-        };
-        self.0.insert((prefix_length, key(&address)), entry);
-        self
-    }
-}
-
-fn key(address: &IpAddr) -> AccessKey {
-    AccessKey {
-        scope_be: SCOPE.to_be(),
-        address: Address::from(*address),
-    }
-}
-
-impl Lists for Table {
-    fn filter(&self, _family: Family, _word: u32) -> u64 {
-        u64::MAX
-    }
-
-    fn host(&self, key: &AccessKey) -> Option<AccessEntry> {
-        self.0.get(&(KEY_BITS, *key)).copied()
-    }
-
-    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
-        let covers = |length: u32, prefix: &AccessKey| {
-            let distinct = u128_of(&prefix.address) ^ u128_of(&key.address);
-            length < KEY_BITS
-                && length <= bits
-                && prefix.scope_be == key.scope_be
-                && distinct.leading_zeros() >= length - SCOPE_BITS
-        };
-        let covering = self
-            .0
-            .iter()
-            .filter(|((length, prefix), _)| covers(*length, prefix));
-        covering
-            .max_by_key(|((length, _), _)| *length)
-            .map(|(_, entry)| *entry)
-    }
-
-    fn boot_seconds(&self) -> u32 {
-        NOW
-    }
-}
-
-fn u128_of(address: &Address) -> u128 {
-    let [a, b, c, d] = address.words_be.map(|word| u128::from(u32::from_be(word)));
-    a << 96 | b << 64 | c << 32 | d
-}
-
-#[test]
-fn the_most_specific_entry_that_has_not_expired_decides() {
-    use action::{ALLOW, BLOCK};
-    let blocked_net = || Table::default().with("198.51.100.0/24", BLOCK, 0);
-    let cases: Vec<(&str, Table, &str, Listed)> = std::vec![
-        ("nothing", Table::default(), "198.51.100.7", Listed::Nowhere),
-        ("covered", blocked_net(), "198.51.100.7", Listed::Blocked),
-        ("beside", blocked_net(), "198.51.101.7", Listed::Nowhere),
-        (
-            "address before prefix",
-            blocked_net().with("198.51.100.7/32", ALLOW, 0),
-            "198.51.100.7",
-            Listed::Allowed,
-        ),
-        (
-            "longer before shorter",
-            blocked_net().with("198.51.100.0/25", ALLOW, 0),
-            "198.51.100.7",
-            Listed::Allowed,
-        ),
-        (
-            "an expired address uncovers the prefix",
-            blocked_net().with("198.51.100.7/32", ALLOW, NOW),
-            "198.51.100.7",
-            Listed::Blocked,
-        ),
-        (
-            "expired prefixes uncover the one around them",
-            blocked_net()
-                .with("198.51.100.0/25", ALLOW, NOW)
-                .with("198.51.100.0/26", ALLOW, 1)
-                .with("198.51.100.0/27", ALLOW, 1)
-                .with("198.51.100.0/28", ALLOW, NOW - 1),
-            "198.51.100.7",
-            Listed::Blocked,
-        ),
-        (
-            "not yet expired",
-            Table::default().with("198.51.100.7/32", BLOCK, NOW + 1),
-            "198.51.100.7",
-            Listed::Blocked,
-        ),
-        (
-            "all of IPv6 is none of IPv4",
-            Table::default().with("::/0", BLOCK, 0),
-            "198.51.100.7",
-            Listed::Nowhere,
-        ),
-        (
-            "all of IPv6",
-            Table::default().with("::/0", BLOCK, 0),
-            "2001:db8::1",
-            Listed::Blocked,
-        ),
-        (
-            "all of IPv4",
-            Table::default().with("0.0.0.0/0", BLOCK, 0),
-            "198.51.100.7",
-            Listed::Blocked,
-        ),
-    ];
-    for (name, table, source, expected) in cases {
-        let source: IpAddr = source.parse().expect(source);
-        assert_eq!(look_up(&table, SCOPE, &source.into()), expected, "{name}");
-        assert_eq!(
-            look_up(&table, SCOPE + 1, &source.into()),
-            Listed::Nowhere,
-            "{name}"
-        );
-    }
+/// The part of the table that begins at `first` and has `lines`.
+fn is_within(place: Place, first: u32, lines: u32) -> bool {
+    (first..first + lines).contains(&place.line) && (place.word as usize) < LINE_WORDS
 }
 
 proptest! {
-    /// The daemon sets the bit of a prefix, the program reads that of an address.
     #[test]
     fn addresses_of_an_ipv4_24_share_its_bit(address: u32, other: u8) {
-        let bit = |bits: u32| FilterBit::of(&Address::from_ipv4_be(bits.to_be()));
         let sibling = address & !0xff | u32::from(other);
-        prop_assert_eq!(bit(address), bit(sibling));
-        prop_assert_eq!(bit(address).index, address >> 8);
-        prop_assert_ne!(bit(address), bit(address ^ 0x100));
-        prop_assert!(bit(address).word() < FILTER_BITS / FILTER_WORD_BITS);
+        let place = filter::v4(address);
+        prop_assert_eq!(place, filter::v4(sibling));
+        prop_assert_ne!(place, filter::v4(address ^ 0x100));
+        prop_assert!(is_within(place, first_line::FILTER_V4, FILTER_LINES));
     }
 
     #[test]
-    fn addresses_of_an_ipv6_48_share_its_bit(address in 1_u128 << 96.., other: u128) {
-        let of = |bits: u128| {
-            let bit = FilterBit::of(&IpAddr::from(bits.to_be_bytes()).into());
-            assert_eq!(bit.family, Family::Ipv6);
-            assert!(bit.index < FILTER_BITS);
-            bit
-        };
-        let sibling = address >> 80 << 80 | other >> 48;
-        prop_assert_eq!(of(address), of(sibling));
+    fn addresses_of_an_ipv4_16_share_its_lengths(address: u32, other: u16) {
+        let sibling = address & !0xffff | u32::from(other);
+        let place = region::v4(address);
+        prop_assert_eq!(place, region::v4(sibling));
+        prop_assert_ne!(place, region::v4(address ^ 0x1_0000));
+        prop_assert!(is_within(place, first_line::REGIONS_V4, REGION_LINES_V4));
+        prop_assert!(place.shift == 0 || place.shift == 32);
+    }
+
+    #[test]
+    fn networks_of_an_ipv6_32_share_its_lengths(network: u64, other: u32) {
+        let sibling = network >> 32 << 32 | u64::from(other);
+        let place = region::v6(network);
+        prop_assert_eq!(place, region::v6(sibling));
+        prop_assert!(is_within(place, first_line::REGIONS_V6, REGION_LINES_V6));
+        prop_assert!(place.shift == 0 && place.word.is_multiple_of(2));
+        prop_assert!(is_within(filter::v6(network), first_line::FILTER_V6, FILTER_LINES));
+    }
+
+    /// An entry that is read back as another prefix would be removed at the next reload.
+    #[test]
+    fn words_lead_back_to_their_key(
+        scope in 0_u32..1024,
+        high: u64,
+        low: u64,
+        address: u32,
+        length in 0_u32..=128,
+    ) {
+        let key = Key::v6(scope, [high, low], length);
+        prop_assert_eq!(Key::from_words(key.words()), key);
+        prop_assert_eq!((key.scope(), key.length()), (scope, length));
+        prop_assert_eq!(Key::v6(scope, key.network_v6(), length), key);
+
+        let v4 = Key::v4(scope, address, length % 33);
+        prop_assert_eq!((v4.scope(), v4.length()), (scope, length % 33));
+        prop_assert_eq!(Key::v4(scope, v4.network_v4(), length % 33), v4);
+        prop_assert!(!v4.is_free() && !key.is_free());
+        prop_assert!(Key::from_words([0; 3]).is_free());
+    }
+
+    #[test]
+    fn a_word_leads_back_to_its_entry(
+        listed in 0_u32..3,
+        operator in 0_u32..3,
+        added_s in 0..=Entry::LATEST,
+        expires_s: u32,
+    ) {
+        let entry = Entry { listed, operator, added_s, expires_s };
+        prop_assert_eq!(Entry::from_bits(entry.to_bits()), entry);
+    }
+
+    #[test]
+    fn a_length_has_the_bit_at_which_the_program_looks(length in 1_u32..=64) {
+        let bit = region::bit(64, length);
+        prop_assert_eq!(64 - (1_u64 << bit).trailing_zeros(), length);
+        prop_assert_eq!(region::bit(64, 0), region::bit(64, 1));
     }
 }
 
 /// A poor hash would send most sources on to the lists.
 #[test]
 fn ipv6_networks_spread_over_the_filter() {
-    let networks = (0..10_000_u128).map(|index| (0x2001_0db8_0000 + index) << 80);
-    let bits = networks.map(|bits| FilterBit::of(&IpAddr::from(bits.to_be_bytes()).into()).index);
-    let distinct: std::collections::HashSet<u32> = bits.collect();
-    assert!(distinct.len() > 9_900, "{}", distinct.len());
+    let networks = (0..10_000_u64).map(|index| 0x2001_0db8_0000 + index);
+    let places: HashSet<(u32, u32, u32)> = networks
+        .map(filter::v6)
+        .map(|place| (place.line, place.word, place.shift))
+        .collect();
+    assert!(places.len() > 9_900, "{}", places.len());
+}
+
+/// A poor hash would fill some lines and leave others empty.
+#[test]
+fn entries_spread_over_the_lines() {
+    const LINES: u32 = 1 << 10;
+    let mut counts = [[0_u32; LINES as usize]; 2];
+    for number in 0..16 * LINES {
+        let network = Ipv6Addr::from(u128::from(number) << 64);
+        let [high, low] = Address::from(std::net::IpAddr::V6(network)).halves();
+        let key = if number % 2 == 0 {
+            Key::v6(0, [high, low], 128)
+        } else {
+            Key::v4(0, number, 32)
+        };
+        let lines = key.lines(7, 0, LINES.into());
+        for (counts, line) in counts.iter_mut().zip(lines) {
+            *counts.get_mut(line as usize).expect("a line of these") += 1;
+        }
+    }
+    for counts in counts {
+        // 16 on average: none is far from that.
+        assert!(
+            counts.iter().all(|count| (1..48).contains(count)),
+            "{counts:?}"
+        );
+    }
 }

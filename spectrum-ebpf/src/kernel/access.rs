@@ -1,80 +1,136 @@
-//! The lists and the filter in front of them.
+//! The lists.
+
+use core::borrow::Borrow;
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
+    btf_maps::{Array, ArrayOfMaps},
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
 };
-use spectrum_common::{
-    access::{AccessEntry, AccessKey},
-    address::Address,
-    maps::size,
-};
-use spectrum_ebpf::access::{self, Family, Listed, Lists};
+use spectrum_common::{access::Line, address::Address};
+use spectrum_ebpf::access::{self, Listed, Lists, Replaced, entry::Key};
 
-/// The daemon maps a filter into its memory, to compare and change it at the cost of the words that
-/// differ.
-type Filter = Array<u64, { size::FILTER_WORDS }, { BPF_F_MMAPABLE as usize }>;
+/// A table. Each has the size that its entries need (`BPF_F_INNER_MAP`, kernel 5.10), and the
+/// daemon builds it in memory that it shares (`BPF_F_MMAPABLE`).
+type Table = Array<Line, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 
-#[btf_map(name = "access_v4")]
-static FILTER_V4: Filter = Filter::new();
+/// The table in use. To replace it takes one write.
+#[btf_map(name = "access")]
+static ACCESS: ArrayOfMaps<Table, 1> = ArrayOfMaps::new();
 
-#[btf_map(name = "access_v6")]
-static FILTER_V6: Filter = Filter::new();
+/// See [`access::may_be_listed`].
+#[inline(always)]
+pub(crate) fn may_be_listed(source: &Address) -> bool {
+    OneTable::get().is_some_and(|table| access::may_be_listed(&table, source))
+}
 
-#[btf_map(name = "access_hosts")]
-static HOSTS: HashMap<AccessKey, AccessEntry, { size::ACCESS_HOSTS }> = HashMap::new();
-
-#[btf_map(name = "access_nets")]
-static NETS: LpmTrie<AccessKey, AccessEntry, { size::ACCESS_NETS }> = LpmTrie::new();
-
-/// What the most specific entry of a scope says of `source`.
+/// What the most specific entry of a scope says of `source`. Should the table be replaced while it
+/// is read, the next one is asked: two cannot follow each other as fast as that.
 #[inline(always)]
 pub(crate) fn look_up(scope: u32, source: &Address) -> Listed {
-    const BLOCKED: u32 = Listed::Blocked as u32;
-    const ALLOWED: u32 = Listed::Allowed as u32;
-    match find_listed(scope, source) {
-        BLOCKED => Listed::Blocked,
-        ALLOWED => Listed::Allowed,
-        _ => Listed::Nowhere,
+    for _ in 0..2 {
+        let seed = OneTable::get().map_or(0, |table| access::seed(&table));
+        let found = if source.is_ipv4() {
+            find_listed_v4(seed, scope, source.low_bits())
+        } else {
+            find_v6(seed, scope, source)
+        };
+        match found {
+            BLOCKED => return Listed::Blocked,
+            ALLOWED => return Listed::Allowed,
+            NOWHERE => return Listed::Nowhere,
+            _ => {}
+        }
+    }
+    Listed::Nowhere
+}
+
+#[inline(always)]
+fn find_v6(seed: u64, scope: u32, source: &Address) -> u32 {
+    let [high, low] = source.halves();
+    for part in 0..access::PARTS_V6 {
+        let found = find_listed_v6(seed, scope, high, low, part);
+        if found != NOWHERE {
+            return found;
+        }
+    }
+    NOWHERE
+}
+
+const NOWHERE: u32 = 0;
+const BLOCKED: u32 = 1;
+const ALLOWED: u32 = 2;
+const REPLACED: u32 = 3;
+
+fn number(found: Result<Listed, Replaced>) -> u32 {
+    match found {
+        Ok(Listed::Nowhere) => NOWHERE,
+        Ok(Listed::Blocked) => BLOCKED,
+        Ok(Listed::Allowed) => ALLOWED,
+        Err(Replaced) => REPLACED,
     }
 }
 
-/// The number of a [`Listed`]. A function of its own to the verifier.
+// Functions of their own to the verifier, which would otherwise follow every way through a line
+// for every length that a prefix may have.
+
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_listed(scope: u32, source: *const Address) -> u32 {
-    // SAFETY: the caller's address, which nobody changes meanwhile.
-    match unsafe { source.as_ref() } {
-        Some(source) => access::look_up(&AccessMaps, scope, source) as u32,
-        None => Listed::Nowhere as u32,
+extern "C" fn find_listed_v4(seed: u64, scope: u32, address: u32) -> u32 {
+    OneTable::get().map_or(NOWHERE, |table| {
+        number(access::look_up_v4(&table, seed, scope, address))
+    })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_listed_v6(seed: u64, scope: u32, high: u64, low: u64, part: u32) -> u32 {
+    OneTable::get().map_or(NOWHERE, |table| {
+        number(access::look_up_v6(&table, seed, scope, [high, low], part))
+    })
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn value_v4(seed: u64, tag: u64) -> u64 {
+    OneTable::get().map_or(access::ABSENT, |table| access::value_v4(&table, seed, tag))
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn value_v6(seed: u64, tag: u64, high: u64, low: u64, choice: usize) -> u64 {
+    let key = Key::from_words([tag, high, low]);
+    OneTable::get().map_or(access::ABSENT, |table| {
+        access::value_v6(&table, seed, key, choice)
+    })
+}
+
+/// One table, whatever takes its place meanwhile.
+struct OneTable(&'static Table);
+
+impl OneTable {
+    #[inline(always)]
+    fn get() -> Option<Self> {
+        ACCESS.get(0).map(Self)
     }
 }
 
-/// The maps above.
-pub(crate) struct AccessMaps;
-
-impl Lists for AccessMaps {
+impl Lists for OneTable {
     #[inline(always)]
-    fn filter(&self, family: Family, word: u32) -> u64 {
-        let bits = match family {
-            Family::Ipv4 => FILTER_V4.get(word),
-            Family::Ipv6 => FILTER_V6.get(word),
-        };
-        bits.copied().unwrap_or(0)
+    fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
+        self.0.get(index)
     }
 
     #[inline(always)]
-    fn host(&self, key: &AccessKey) -> Option<AccessEntry> {
-        // SAFETY: the value is copied at once. Should the daemon replace it meanwhile, this packet
-        // may see a part of both entries.
-        unsafe { HOSTS.get(key).copied() }
+    fn value_v4(&self, seed: u64, tag: u64) -> u64 {
+        value_v4(seed, tag)
     }
 
     #[inline(always)]
-    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
-        NETS.get(&Key::new(bits, *key)).copied()
+    fn value_v6(&self, seed: u64, key: Key, choice: usize) -> u64 {
+        let [tag, high, low] = key.words();
+        value_v6(seed, tag, high, low, choice)
     }
 
     #[inline(always)]

@@ -1,25 +1,28 @@
 //! Which packets are ours, and whose.
 
-use aya_ebpf::{
-    btf_maps::{Array, HashMap},
-    macros::btf_map,
-};
+use aya_ebpf::{btf_maps::Array, macros::btf_map};
 use spectrum_common::{
     address::Address,
-    edge::{Edge, PortPage},
+    edge::{Edge, EdgeSet, PortPage},
     maps::size,
 };
+use spectrum_ebpf::edges;
 
 #[btf_map(name = "edges")]
-static EDGES: HashMap<Address, Edge, { size::EDGES }> = HashMap::new();
+static EDGES: Array<EdgeSet, { size::EDGE_SETS }> = Array::new();
 
 #[btf_map(name = "ports")]
 static PORTS: Array<PortPage, { size::PORT_PAGES }> = Array::new();
 
 #[inline(always)]
 pub(crate) fn edge(destination: &Address) -> Option<Edge> {
-    // SAFETY: the value is copied at once, and no program writes to the map.
-    unsafe { EDGES.get(destination).copied() }
+    let [first, second] = edges::sets(destination);
+    let set = EDGES.get(first)?;
+    let found = edges::find(set, destination);
+    if found.is_none() && edges::is_full(set) {
+        return edges::find(EDGES.get(second)?, destination);
+    }
+    found
 }
 
 #[inline(always)]

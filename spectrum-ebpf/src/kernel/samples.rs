@@ -1,5 +1,7 @@
 //! Samples of all packets.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, xdp_md},
     btf_maps::{PerCpuArray, RingBuf},
@@ -47,8 +49,10 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
         sampling::lost(budget);
         return 0;
     };
-    // The verifier wants a byte at least; a frame has 14.
-    let captured = length.clamp(1, BYTES as u32);
+    // The verifier wants a byte at least (a frame has 14), and bounds that the compiler cannot
+    // conclude to be superfluous.
+    let last = black_box(length.clamp(1, BYTES as u32) - 1);
+    let captured = (last & (BYTES as u32 - 1)) + 1;
     let verdict = Verdict::from_bits(verdict);
     let (reason, mode) = match verdict.outcome.objection() {
         Some((reason, mode)) => (reason as u32, mode),

@@ -43,7 +43,7 @@ pub fn unblock(global: &Global, args: &Unblock) -> Result<ExitCode> {
     for mut pinned in context.pinned()? {
         let scope = scope(&context, &pinned, args.app.as_deref())?;
         let _lock = pinned.pins.lock()?;
-        match lists::get(&pinned.maps, (scope, args.prefix))? {
+        match lists::get(&pinned.maps, (scope, args.prefix)) {
             Some(entry) if entry.source == Source::Document => bail!(
                 "{} is listed in the documents\n  help: take it out there (`spectrum allow {0}` \
                  overrides a global block for now)",
@@ -86,7 +86,7 @@ fn put(global: &Global, entry: &Entry, action: Action) -> Result<ExitCode> {
             entry.prefix,
         );
         let _lock = pinned.pins.lock()?;
-        if let Some(listed) = lists::get(&pinned.maps, key)?
+        if let Some(listed) = lists::get(&pinned.maps, key)
             && listed.source == Source::Document
             && listed.action == action
         {

@@ -109,11 +109,8 @@ fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
 }
 
 fn covering_entries(context: &Context, pinned: &Pinned, ip: IpAddr) -> Result<Vec<ListedEntry>> {
-    let all = lists::all(&pinned.maps)?;
-    let mut covering: Vec<((u32, IpNet), Entry)> = all
-        .into_iter()
+    let mut covering: Vec<((u32, IpNet), Entry)> = lists::all(&pinned.maps)
         .filter(|((_, prefix), _)| prefix.contains(&ip))
-        .filter_map(|(key, entry)| Some((key, Entry::from_map(entry)?)))
         .collect();
     covering.sort_by_key(|((_, prefix), _)| std::cmp::Reverse(prefix.prefix_len()));
     let now = clock::since_boot();

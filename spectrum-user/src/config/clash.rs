@@ -37,19 +37,13 @@ pub(super) fn beyond_capacity(host: &Host, apps: &[App], document: &Path) -> Vec
             .chain(&host.block)
             .chain(&host.allow)
     };
-    let is_host = |prefix: &&ipnet::IpNet| prefix.prefix_len() == prefix.max_prefix_len();
     let counts = [
         // The first slot is for packets of no app.
         ("apps", apps.len(), size::APPS - 1),
         (
-            "addresses in `block` and `allow`",
-            prefixes().filter(is_host).count(),
-            size::ACCESS_HOSTS,
-        ),
-        (
-            "prefixes in `block` and `allow`",
-            prefixes().filter(|prefix| !is_host(prefix)).count(),
-            size::ACCESS_NETS,
+            "entries in `block` and `allow`",
+            prefixes().count(),
+            size::ACCESS_ENTRIES,
         ),
     ];
     counts

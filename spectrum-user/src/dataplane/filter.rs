@@ -1,6 +1,10 @@
 //! The filter of one interface, as its daemon holds it.
 
-use std::{net::IpAddr, path::Path, time::Duration};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,6 +14,7 @@ use aya::{
 use spectrum_common::{address::Address, maps as names};
 
 use super::{
+    access_map::AccessMap,
     attach::{self, AttachMode},
     error::Error,
     maps::Maps,
@@ -64,7 +69,7 @@ impl Filter {
     /// No capability (`CAP_BPF`, `CAP_NET_ADMIN`), or the kernel refuses the program.
     pub fn load_private() -> Result<Self, Error> {
         let ebpf = EbpfLoader::new().load(OBJECT)?;
-        Self::finish(ebpf)
+        Self::finish(ebpf, None)
     }
 
     /// Makes `interface` filter by `config`: loads the program, fills its maps, and only then puts
@@ -132,6 +137,7 @@ impl Filter {
         let wanted = config.host.xdp_mode;
         let mode = attach::switch_or_attach(program, pins, interface, wanted, attached)?;
         pins.promote_next()?;
+        filter.maps.access.moved_to(pins.map(names::ACCESS_TABLE));
         sync::note_attachment(&mut filter.maps, index, mode)?;
         Ok((filter, mode))
     }
@@ -240,23 +246,27 @@ impl Filter {
     }
 
     fn load_pinned(pins: &Pins, found: &Found) -> Result<Self, Error> {
+        let path = |name| match found {
+            Found::Nothing | Found::Compatible => pins.map(name),
+            Found::Incompatible(_) => pins.next(name),
+        };
         let mut loader = EbpfLoader::new();
         for &name in names::PINNED {
-            let path = match found {
-                Found::Nothing | Found::Compatible => pins.map(name),
-                Found::Incompatible(_) => pins.next(name),
-            };
-            loader.map_pin_path(name, path);
+            loader.map_pin_path(name, path(name));
         }
-        Self::finish(loader.load(OBJECT)?)
+        Self::finish(loader.load(OBJECT)?, Some(path(names::ACCESS_TABLE)))
     }
 
-    fn finish(mut ebpf: Ebpf) -> Result<Self, Error> {
+    /// `table`: where the table of the lists is pinned, or is to be.
+    fn finish(mut ebpf: Ebpf, table: Option<PathBuf>) -> Result<Self, Error> {
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             program(&mut ebpf, &name)?.load()?;
         }
-        let maps = Maps::open(|name| ebpf.take_map(name).ok_or(Error::Missing(name)))?;
+        let maps = Maps::open(
+            |name| ebpf.take_map(name).ok_or(Error::Missing(name)),
+            |map| AccessMap::adopt(map, table),
+        )?;
         Ok(Self {
             ebpf,
             maps,
@@ -295,11 +305,8 @@ fn shapes_of_object() -> Result<Vec<(&'static str, Shape)>, Error> {
 }
 
 fn map_info(name: &'static str, map: &Map) -> Result<MapInfo, Error> {
-    if let Map::Array(data)
-    | Map::HashMap(data)
-    | Map::LpmTrie(data)
-    | Map::PerCpuArray(data)
-    | Map::RingBuf(data) = map
+    if let Map::Array(data) | Map::ArrayOfMaps(data) | Map::PerCpuArray(data) | Map::RingBuf(data) =
+        map
     {
         data.info().map_err(Error::map(name, "look at it"))
     } else {

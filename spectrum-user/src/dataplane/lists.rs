@@ -1,23 +1,33 @@
 //! Blocklists and allowlists: entries of the documents and of the operator.
 //!
-//! An entry is a prefix in a scope (all apps, or one). Single addresses lie in a hash map, wider
-//! prefixes in a trie, and both behind a filter of bits that answers for nearly all sources.
+//! An entry is a prefix in a scope (all apps, or one). The operator's word and that of the
+//! documents lie side by side in it, so that the documents' holds again once the operator's is
+//! over. All entries lie in one table (`access_table`), which is changed in place for the operator
+//! and built anew beside the one in use when the documents say something else.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
 
-use aya::maps::{MapError, lpm_trie::Key};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use spectrum_common::{
-    access::{AccessEntry, AccessKey, SCOPE_BITS, action, origin},
-    address::Address,
+    access::{action, header},
     maps::{self as names, size},
 };
-use spectrum_ebpf::access::FilterBit;
+use spectrum_ebpf::access::entry::Entry as Word;
 
-use super::{clock, error::Error, filter_bits::Bits, maps::Maps};
+pub use super::access_table::EntryKey;
+use super::{
+    access_map::SharedTable,
+    access_table::{NoRoom, Size, Table},
+    clock,
+    error::Error,
+    maps::Maps,
+    plan::Plan,
+    random,
+};
 
 /// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -32,6 +42,14 @@ impl Action {
         match self {
             Self::Block => action::BLOCK,
             Self::Allow => action::ALLOW,
+        }
+    }
+
+    const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            action::BLOCK => Some(Self::Block),
+            action::ALLOW => Some(Self::Allow),
+            _ => None,
         }
     }
 }
@@ -58,31 +76,48 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// From what the maps hold; `None` if that is not of this version.
-    pub fn from_map(entry: AccessEntry) -> Option<Self> {
-        let action = match entry.action {
-            action::BLOCK => Action::Block,
-            action::ALLOW => Action::Allow,
-            _ => return None,
+    /// What a word of the table says: the operator's, which hides that of the documents until it
+    /// is over, and then theirs.
+    fn all_of(word: Word) -> impl Iterator<Item = Self> {
+        let added = Duration::from_secs(word.added_s.into());
+        let entry = |number, source, expires| {
+            Some(Self {
+                action: Action::from_number(number)?,
+                source,
+                added,
+                expires,
+            })
         };
-        let source = match entry.origin {
-            origin::DOCUMENT => Source::Document,
-            origin::OPERATOR => Source::Operator,
-            _ => return None,
-        };
-        Some(Self {
-            action,
-            source,
-            added: Duration::from_secs(entry.added_s.into()),
-            expires: (entry.expires_s != 0).then(|| Duration::from_secs(entry.expires_s.into())),
-        })
+        let expires = (word.expires_s != 0).then(|| Duration::from_secs(word.expires_s.into()));
+        let of_operator = entry(word.operator, Source::Operator, expires);
+        let of_documents = entry(word.listed, Source::Document, None);
+        of_operator.into_iter().chain(of_documents)
     }
 }
 
-/// The key of an entry: scope (a slot, or 0 for all apps) and prefix.
-pub type EntryKey = (u32, IpNet);
+/// Prefixes of a list, and a number that tells them from others.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prefixes {
+    prefixes: Vec<IpNet>,
+    digest: u64,
+}
 
-/// Puts the operator's entry on a list, in place of any other for the same prefix.
+impl Prefixes {
+    pub fn new(prefixes: Vec<IpNet>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        prefixes.hash(&mut hasher);
+        Self {
+            prefixes,
+            digest: hasher.finish(),
+        }
+    }
+
+    pub fn as_slice(&self) -> &[IpNet] {
+        &self.prefixes
+    }
+}
+
+/// Puts the operator's entry on a list, in place of any other of his for the same prefix.
 ///
 /// # Errors
 /// The list is full.
@@ -97,151 +132,203 @@ pub fn put(
         let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
         now.saturating_add(seconds.max(1))
     });
-    let entry = AccessEntry {
-        action: action.number(),
-        origin: origin::OPERATOR,
+    let table = maps.access.table();
+    let word = Word {
+        listed: table.get(key).unwrap_or_default().listed,
+        operator: action.number(),
         added_s: now,
         expires_s,
-        prefix_length: key_bits(key.1),
     };
-    insert(maps, key, entry)?;
-    let (scope, prefix) = key;
-    let mut settings = maps.settings()?;
-    match filter_range(prefix) {
-        FilterRange::V4(first, last) => maps.filter_v4.insert(first, last),
-        FilterRange::V6(bit) => maps.filter_v6.insert(bit, bit),
-        FilterRange::WideV6 => {
-            settings.wide_ipv6_entries = 1;
-            maps.settings
-                .set(0, settings, 0)
-                .map_err(Error::map(names::SETTINGS, "write"))?;
-        }
+    match table.put(key, word) {
+        Ok(()) => maps.access.announce()?,
+        Err(NoRoom) => grow(maps, key, word)?,
     }
-    mark_scope(maps, scope)
+    mark_scope(maps, key.0)
 }
 
-/// Takes an entry off its list; says whether it was there.
-///
-/// The bits of the filter stay until the daemon's next round: they cost a look-up, no more.
+/// Takes the operator's entry off its list; says whether it was there.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
-    let removed = match place(key) {
-        Place::Host(key) => maps.access_hosts.remove(&key),
-        Place::Net(key) => maps.access_nets.remove(&key),
+    let table = maps.access.table();
+    let word = table.get(key).filter(|word| word.operator != action::NONE);
+    let Some(word) = word else {
+        return Ok(false);
     };
-    match removed {
-        Ok(()) => Ok(true),
-        Err(error) if is_absent(&error) => Ok(false),
-        Err(error) => Err(Error::map(names::ACCESS_HOSTS, "remove an entry")(error)),
-    }
+    forget(table, key, word);
+    maps.access.announce()?;
+    Ok(true)
 }
 
 /// The entry for exactly this prefix, expired or not.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn get(maps: &Maps, key: EntryKey) -> Result<Option<Entry>, Error> {
-    let found = match place(key) {
-        Place::Host(host) => maps.access_hosts.get(&host, 0),
-        // A look-up in the trie would find a shorter prefix too.
-        Place::Net(_) => return Ok(all(maps)?.get(&key).copied().and_then(Entry::from_map)),
-    };
-    match found {
-        Ok(entry) => Ok(Entry::from_map(entry)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(Error::map(names::ACCESS_HOSTS, "read")(error)),
-    }
+pub fn get(maps: &Maps, key: EntryKey) -> Option<Entry> {
+    Entry::all_of(maps.access.table().get(key)?).next()
 }
 
-/// All entries, by key.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn all(maps: &Maps) -> Result<BTreeMap<EntryKey, AccessEntry>, Error> {
-    let mut entries = BTreeMap::new();
-    for item in maps.access_hosts.iter() {
-        let (key, entry) = item.map_err(Error::map(names::ACCESS_HOSTS, "read"))?;
-        entries.insert(entry_key(key, SCOPE_BITS + 128), entry);
-    }
-    for item in maps.access_nets.iter() {
-        let (key, entry) = item.map_err(Error::map(names::ACCESS_NETS, "read"))?;
-        entries.insert(entry_key(key.data(), key.prefix_len()), entry);
-    }
-    Ok(entries)
+/// All entries, in no order.
+pub fn all(maps: &Maps) -> impl Iterator<Item = (EntryKey, Entry)> + '_ {
+    let words = maps.access.table().entries();
+    words.flat_map(|(key, word)| Entry::all_of(word).map(move |entry| (key, entry)))
 }
 
-/// What [`replace_documented`] did and saw.
-pub(super) struct Documented {
-    pub(super) changed: usize,
+/// What [`replace`] did and saw.
+pub(super) struct Replaced {
+    pub(super) replaced: bool,
     /// Scopes that have entries.
     pub(super) scopes: BTreeSet<u32>,
-    /// Whether an IPv6 prefix is too wide for the filter.
-    pub(super) wide_ipv6: bool,
 }
 
-/// Makes the documents' entries equal to `wanted`, drops expired ones, and brings the filter up
-/// to date. Entries of the operator stay, and hide a document's entry for the same prefix.
-pub(super) fn replace_documented(
-    maps: &mut Maps,
-    wanted: &BTreeMap<EntryKey, u32>,
-) -> Result<Documented, Error> {
+/// Makes the lists of the documents equal to those of the plan. Entries of the operator stay,
+/// unless they are over or their app is gone.
+pub(super) fn replace(maps: &mut Maps, plan: &Plan) -> Result<Replaced, Error> {
     let now = clock::since_boot_s();
-    let before = all(maps)?;
-    let mut keep: BTreeSet<EntryKey> = wanted.keys().copied().collect();
-    let mut changed = 0;
-    for (&key, entry) in &before {
-        let expired = entry.expires_s != 0 && entry.expires_s <= now;
-        if entry.origin == origin::OPERATOR && !expired {
-            keep.insert(key);
+    let table = maps.access.table();
+    let mut kept = Vec::new();
+    for (key, word) in table
+        .entries()
+        .filter(|(_, word)| word.operator != action::NONE)
+    {
+        if word.is_expired(now) || !(key.0 == 0 || plan.apps.contains_key(&key.0)) {
+            forget(table, key, word);
+        } else {
+            kept.push((
+                key,
+                Word {
+                    listed: action::NONE,
+                    ..word
+                },
+            ));
         }
     }
-    for (&key, &action) in wanted {
-        let held = before.get(&key).filter(|entry| {
-            let expired = entry.expires_s != 0 && entry.expires_s <= now;
-            !expired && (entry.origin == origin::OPERATOR || entry.action == action)
-        });
-        if held.is_none() {
-            let entry = AccessEntry {
-                action,
-                origin: origin::DOCUMENT,
+    let scopes = plan.lists.iter().map(|list| list.scope);
+    let scopes = scopes
+        .chain(kept.iter().map(|((scope, _), _)| *scope))
+        .collect();
+    let digest = digest(plan);
+    let replaced = table.header(header::DIGEST) != digest;
+    if replaced {
+        build(maps, plan, &kept, digest, now)?;
+    }
+    Ok(Replaced { replaced, scopes })
+}
+
+/// Builds the table of a plan, and lets the program read it.
+fn build(
+    maps: &mut Maps,
+    plan: &Plan,
+    kept: &[(EntryKey, Word)],
+    digest: u64,
+    now: u32,
+) -> Result<(), Error> {
+    let prefixes = plan.lists.iter().flat_map(|list| list.prefixes.as_slice());
+    let size = size_for(prefixes.chain(kept.iter().map(|((_, prefix), _)| prefix)))?;
+    let fill = |table: Table<'_>| {
+        for list in &plan.lists {
+            let word = Word {
+                listed: list.action,
                 added_s: now,
-                expires_s: 0,
-                prefix_length: key_bits(key.1),
+                ..Word::default()
             };
-            insert(maps, key, entry)?;
-            changed += 1;
+            for &prefix in list.prefixes.as_slice() {
+                table.build((list.scope, prefix), word)?;
+            }
+        }
+        for &(key, word) in kept {
+            let listed = table.get(key).unwrap_or_default().listed;
+            table.build(key, Word { listed, ..word })?;
+        }
+        Ok(())
+    };
+    maps.access.replace(built(size, digest, fill)?)
+}
+
+/// The operator's entry found no place: the same entries in twice as many lines.
+fn grow(maps: &mut Maps, key: EntryKey, word: Word) -> Result<(), Error> {
+    let table = maps.access.table();
+    let entries: Vec<_> = table.entries().chain([(key, word)]).collect();
+    let size = size_for(entries.iter().map(|((_, prefix), _)| prefix))?.doubled();
+    let digest = table.header(header::DIGEST);
+    let grown = built(size, digest, |table| {
+        let mut entries = entries.iter();
+        entries.try_for_each(|&(key, word)| table.build(key, word))
+    })?;
+    maps.access.replace(grown)
+}
+
+/// How large a table so many entries need.
+fn size_for<'a>(prefixes: impl Iterator<Item = &'a IpNet>) -> Result<Size, Error> {
+    let (mut v4, mut v6) = (0, 0);
+    for prefix in prefixes {
+        match prefix {
+            IpNet::V4(_) => v4 += 1,
+            IpNet::V6(_) => v6 += 1,
         }
     }
-    // The filter first, so that it never lacks a bit of an entry that is there.
-    let wide_ipv6 = rebuild_filter(maps, &keep);
-    for &key in before.keys().filter(|key| !keep.contains(key)) {
-        remove(maps, key)?;
-        changed += 1;
+    if v4 + v6 > size::ACCESS_ENTRIES {
+        return Err(full());
     }
-    Ok(Documented {
-        changed,
-        scopes: keep.iter().map(|&(scope, _)| scope).collect(),
-        wide_ipv6,
+    Ok(if v4 + v6 == 0 {
+        Size::EMPTY
+    } else {
+        Size::of(v4, v6)
     })
 }
 
-/// Sets the bits of `keys` and clears all others; says whether a prefix has none of its own.
-fn rebuild_filter(maps: &Maps, keys: &BTreeSet<EntryKey>) -> bool {
-    let mut v4 = Bits::new();
-    let mut v6 = Bits::new();
-    let mut wide = false;
-    for &(_, prefix) in keys {
-        match filter_range(prefix) {
-            FilterRange::V4(first, last) => v4.insert(first, last),
-            FilterRange::V6(bit) => v6.insert(bit, bit),
-            FilterRange::WideV6 => wide = true,
+/// A new table that `fill` has filled.
+fn built(
+    mut size: Size,
+    digest: u64,
+    fill: impl Fn(Table<'_>) -> Result<(), NoRoom>,
+) -> Result<SharedTable, Error> {
+    /// That a table which is half full has no room for an entry is next to impossible, and that
+    /// of one which is a quarter full is too.
+    const ATTEMPTS: usize = 3;
+    for _ in 0..ATTEMPTS {
+        let shared = SharedTable::create(size)?;
+        let table = Table::start(shared.words(), size, random::number()?);
+        table.set_header(header::DIGEST, digest);
+        if fill(table).is_ok() {
+            return Ok(shared);
         }
+        size = size.doubled();
     }
-    maps.filter_v4.replace(&v4);
-    maps.filter_v6.replace(&v6);
-    wide
+    Err(full())
+}
+
+fn full() -> Error {
+    Error::Full {
+        map: names::ACCESS,
+        capacity: size::ACCESS_ENTRIES,
+        remedy: "list fewer, wider prefixes",
+    }
+}
+
+/// Takes the operator's word back, and with it the entry unless a document has one too.
+fn forget(table: Table<'_>, key: EntryKey, word: Word) {
+    if word.listed == action::NONE {
+        table.remove(key);
+        return;
+    }
+    let word = Word {
+        operator: action::NONE,
+        expires_s: 0,
+        ..word
+    };
+    // It takes the place of itself.
+    let _always_has_room = table.put(key, word);
+}
+
+/// Tells these lists in this order from all others.
+fn digest(plan: &Plan) -> u64 {
+    if plan.lists.is_empty() {
+        return 0;
+    }
+    let mut hasher = DefaultHasher::new();
+    for list in &plan.lists {
+        (list.scope, list.action, list.prefixes.digest).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// Tells the program that an app has entries of its own.
@@ -258,139 +345,4 @@ fn mark_scope(maps: &mut Maps, slot: u32) -> Result<(), Error> {
         ..app
     };
     super::sync::write_app(maps, slot, app)
-}
-
-fn insert(maps: &mut Maps, key: EntryKey, entry: AccessEntry) -> Result<(), Error> {
-    let (map, capacity, inserted) = match place(key) {
-        Place::Host(key) => (
-            names::ACCESS_HOSTS,
-            size::ACCESS_HOSTS,
-            maps.access_hosts.insert(key, entry, 0),
-        ),
-        Place::Net(key) => (
-            names::ACCESS_NETS,
-            size::ACCESS_NETS,
-            maps.access_nets.insert(&key, entry, 0),
-        ),
-    };
-    inserted.map_err(|error| {
-        if is_full(&error) {
-            Error::Full {
-                map,
-                capacity,
-                remedy: "list fewer, wider prefixes",
-            }
-        } else {
-            Error::map(map, "add an entry")(error)
-        }
-    })
-}
-
-/// Where an entry lies.
-enum Place {
-    Host(AccessKey),
-    Net(Key<AccessKey>),
-}
-
-fn place((scope, prefix): EntryKey) -> Place {
-    let key = AccessKey {
-        scope_be: scope.to_be(),
-        address: Address::from(prefix.network()),
-    };
-    if prefix.prefix_len() == prefix.max_prefix_len() {
-        return Place::Host(key);
-    }
-    Place::Net(Key::new(key_bits(prefix), key))
-}
-
-/// The length of the prefix as the trie counts it.
-fn key_bits(prefix: IpNet) -> u32 {
-    let mapped = match prefix {
-        IpNet::V4(_) => 96,
-        IpNet::V6(_) => 0,
-    };
-    SCOPE_BITS + mapped + u32::from(prefix.prefix_len())
-}
-
-/// The inverse of [`place`].
-fn entry_key(key: AccessKey, prefix_len: u32) -> EntryKey {
-    let length = u8::try_from(prefix_len.saturating_sub(SCOPE_BITS)).unwrap_or(128);
-    let prefix = match std::net::IpAddr::from(key.address) {
-        std::net::IpAddr::V4(ip) if length >= 96 => {
-            IpNet::V4(Ipv4Net::new_assert(ip, (length - 96).min(32)))
-        }
-        std::net::IpAddr::V4(ip) => {
-            IpNet::V6(Ipv6Net::new_assert(ip.to_ipv6_mapped(), length.min(128)))
-        }
-        std::net::IpAddr::V6(ip) => IpNet::V6(Ipv6Net::new_assert(ip, length.min(128))),
-    };
-    (u32::from_be(key.scope_be), prefix)
-}
-
-enum FilterRange {
-    V4(u32, u32),
-    V6(u32),
-    WideV6,
-}
-
-fn filter_range(prefix: IpNet) -> FilterRange {
-    let bit = |ip| FilterBit::of(&Address::from(ip)).index;
-    match prefix {
-        IpNet::V4(_) => FilterRange::V4(bit(prefix.network()), bit(prefix.broadcast())),
-        IpNet::V6(net) if net.prefix_len() >= 48 => FilterRange::V6(bit(prefix.network())),
-        IpNet::V6(_) => FilterRange::WideV6,
-    }
-}
-
-fn is_absent(error: &MapError) -> bool {
-    matches!(error, MapError::KeyNotFound) || errno(error) == Some(libc::ENOENT)
-}
-
-fn is_full(error: &MapError) -> bool {
-    matches!(
-        errno(error),
-        Some(libc::E2BIG | libc::ENOSPC | libc::ENOMEM)
-    )
-}
-
-fn errno(error: &MapError) -> Option<i32> {
-    if let MapError::SyscallError(error) = error {
-        error.io_error.raw_os_error()
-    } else {
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// An entry that is read back as another prefix would be removed at the next reload.
-        #[test]
-        fn a_place_leads_back_to_its_key(
-            scope: u32,
-            bits: u128,
-            low: u32,
-            v4: bool,
-            length in 0_u8..=128,
-        ) {
-            let prefix = if v4 {
-                let ip = std::net::Ipv4Addr::from(low);
-                IpNet::V4(Ipv4Net::new_assert(ip, length % 33).trunc())
-            } else {
-                IpNet::V6(Ipv6Net::new_assert(bits.into(), length).trunc())
-            };
-            let back = match place((scope, prefix)) {
-                Place::Host(key) => entry_key(key, SCOPE_BITS + 128),
-                Place::Net(key) => entry_key(key.data(), key.prefix_len()),
-            };
-            // ::ffff:0:0/96 and longer is the same place as IPv4.
-            if !prefix.to_string().starts_with("::ffff:") {
-                prop_assert_eq!(back, (scope, prefix));
-            }
-        }
-    }
 }

@@ -1,12 +1,11 @@
 //! The maps by their domain names, with the types of their keys and values.
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use spectrum_common::{
-    access::{AccessEntry, AccessKey},
     address::Address,
     app::App,
     counters::AppCounters,
-    edge::{Edge, PortPage, PortSet},
+    edge::{Edge, EdgeSet, PortPage, PortSet},
     event::EventBudget,
     maps as names,
     settings::Settings,
@@ -14,19 +13,16 @@ use spectrum_common::{
     source::SourceSet,
 };
 
-use super::{error::Error, filter_bits::FilterBits, proven::SourceSets};
+use super::{access_map::AccessMap, error::Error, proven::SourceSets};
 
 /// Handles to all maps of one filter.
 pub struct Maps {
     pub(super) settings: Array<MapData, Settings>,
-    pub(super) edges: HashMap<MapData, Address, Edge>,
+    pub(super) edges: Array<MapData, EdgeSet>,
     pub(super) ports: Array<MapData, PortPage>,
     pub(super) apps: Array<MapData, App>,
     pub(super) reflectors: Array<MapData, PortSet>,
-    pub(super) filter_v4: FilterBits,
-    pub(super) filter_v6: FilterBits,
-    pub(super) access_hosts: HashMap<MapData, AccessKey, AccessEntry>,
-    pub(super) access_nets: LpmTrie<MapData, AccessKey, AccessEntry>,
+    pub(super) access: AccessMap,
     pub(super) counters: PerCpuArray<MapData, AppCounters>,
     pub(super) sources: Array<MapData, SourceSet>,
     pub(super) signature_masks: Array<MapData, SignatureMask>,
@@ -41,9 +37,10 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes each map from `open`, by name.
+    /// Takes each map from `open`, by name; `access` knows where that of the lists leads.
     pub(super) fn open(
         mut open: impl FnMut(&'static str) -> Result<Map, Error>,
+        access: impl FnOnce(Map) -> Result<AccessMap, Error>,
     ) -> Result<Self, Error> {
         let mut typed = Opener { open: &mut open };
         Ok(Self {
@@ -52,10 +49,7 @@ impl Maps {
             ports: typed.map(names::PORTS)?,
             apps: typed.map(names::APPS)?,
             reflectors: typed.map(names::REFLECTORS)?,
-            filter_v4: typed.bits(names::ACCESS_FILTER_V4)?,
-            filter_v6: typed.bits(names::ACCESS_FILTER_V6)?,
-            access_hosts: typed.map(names::ACCESS_HOSTS)?,
-            access_nets: typed.map(names::ACCESS_NETS)?,
+            access: access((typed.open)(names::ACCESS)?)?,
             counters: typed.map(names::COUNTERS)?,
             sources: typed.map(names::SOURCES)?,
             signature_masks: typed.map(names::SIGNATURE_MASKS)?,
@@ -78,6 +72,20 @@ impl Maps {
         self.settings
             .get(&0, 0)
             .map_err(Error::map(names::SETTINGS, "read"))
+    }
+
+    /// All edge addresses.
+    pub(super) fn edges(&self) -> Result<Vec<(Address, Edge)>, Error> {
+        let mut edges = Vec::new();
+        for set in self.edges.iter() {
+            let EdgeSet {
+                addresses,
+                edges: of_set,
+            } = set.map_err(Error::map(names::EDGES, "read"))?;
+            let places = addresses.into_iter().zip(of_set);
+            edges.extend(places.filter(|(address, _)| *address != Address::default()));
+        }
+        Ok(edges)
     }
 
     /// All slots in use but the host's: `(slot, app)`.
@@ -103,10 +111,6 @@ struct Opener<'a, F> {
 impl<F: FnMut(&'static str) -> Result<Map, Error>> Opener<'_, F> {
     fn map<M: TryFrom<Map, Error = MapError>>(&mut self, name: &'static str) -> Result<M, Error> {
         M::try_from((self.open)(name)?).map_err(Error::map(name, "use it as what it should be"))
-    }
-
-    fn bits(&mut self, name: &'static str) -> Result<FilterBits, Error> {
-        FilterBits::map(name, &(self.open)(name)?)
     }
 
     fn sources(&mut self, name: &'static str) -> Result<SourceSets, Error> {

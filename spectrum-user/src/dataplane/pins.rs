@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use spectrum_common::{ABI_VERSION, maps as names, settings::Settings};
 
-use super::{error::Error, maps::Maps};
+use super::{access_map::AccessMap, error::Error, maps::Maps};
 
 pub(super) const PROGRAM: &str = "program";
 const LINK: &str = "link";
@@ -123,7 +123,10 @@ impl Pins {
     /// Nothing is pinned, or it is of another version.
     pub fn open_maps(&self) -> Result<Maps, Error> {
         match self.inspect_version()? {
-            Found::Compatible => Maps::open(|name| self.open_map(name)),
+            Found::Compatible => Maps::open(
+                |name| self.open_map(name),
+                |map| AccessMap::open(map, self.map(names::ACCESS_TABLE)),
+            ),
             Found::Nothing => Err(Error::NothingPinned {
                 path: self.dir.clone(),
             }),
@@ -147,7 +150,7 @@ impl Pins {
             return Ok(version);
         }
         // The program may use these and not the ones whose names they were about to take.
-        if names::PINNED.iter().any(|name| self.next(name).exists()) {
+        if map_pins().any(|name| self.next(name).exists()) {
             let why = "a replacement by another version was cut short";
             return Ok(Found::Incompatible(why.to_owned()));
         }
@@ -166,7 +169,7 @@ impl Pins {
         if !self.link().exists() {
             return Ok(Found::Nothing);
         }
-        let mut required = names::PINNED.iter().copied().chain([PROGRAM]);
+        let mut required = map_pins().chain([PROGRAM]);
         if let Some(absent) = required.find(|name| !self.dir.join(name).exists()) {
             return Ok(Found::Incompatible(format!("{absent} is missing")));
         }
@@ -200,18 +203,24 @@ impl Pins {
     /// Removes maps and program that lead nowhere: those of a start that failed before it
     /// attached, or of a replacement that did.
     pub(super) fn remove_leftovers(&self, found: &Found) -> Result<(), Error> {
-        for name in names::PINNED.iter().copied().chain([PROGRAM]) {
+        for name in map_pins().chain([PROGRAM]) {
             remove(&self.next(name))?;
             if *found == Found::Nothing {
                 remove(&self.dir.join(name))?;
             }
+        }
+        for pin in [
+            self.map(names::ACCESS_TABLE),
+            self.next(names::ACCESS_TABLE),
+        ] {
+            remove(&unfinished(&pin))?;
         }
         Ok(())
     }
 
     /// Renames `<name>-next` to `<name>`, for the program and those maps that have one.
     pub(super) fn promote_next(&self) -> Result<(), Error> {
-        for name in names::PINNED.iter().copied().chain([PROGRAM]) {
+        for name in map_pins().chain([PROGRAM]) {
             let next = self.next(name);
             if next.exists() {
                 fs::rename(&next, self.dir.join(name)).map_err(Error::pin(&next, "rename"))?;
@@ -256,6 +265,18 @@ impl Pins {
             Error::pin(&self.dir, "open the directory")(source)
         }
     }
+}
+
+/// The pins of maps: those of the object, and the table that one of them leads to.
+fn map_pins() -> impl Iterator<Item = &'static str> {
+    names::PINNED.iter().copied().chain([names::ACCESS_TABLE])
+}
+
+/// Where the successor of a pin lies until it takes its place.
+pub(super) fn unfinished(pin: &Path) -> PathBuf {
+    let mut path = pin.as_os_str().to_owned();
+    path.push("-unfinished");
+    path.into()
 }
 
 /// A BPF file system knows no dots, which interfaces on a VLAN have. No interface has a colon.

@@ -17,7 +17,7 @@ use spectrum_common::{
 };
 use spectrum_ebpf::{ceiling, limits};
 
-use super::{clock, error::Error, signatures::Signature};
+use super::{clock, error::Error, lists::Prefixes, signatures::Signature};
 use crate::config::{
     self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, rule::Rule,
 };
@@ -38,10 +38,18 @@ pub(super) struct Plan {
     pub(super) directories: BTreeSet<u32>,
     /// The directories are indexes of [`Plan::pages`].
     pub(super) edges: BTreeMap<Address, Edge>,
-    /// Scope and prefix to [`action`].
-    pub(super) entries: BTreeMap<(u32, IpNet), u32>,
+    /// Of two entries for the same prefix in the same scope, the later list's holds.
+    pub(super) lists: Vec<List>,
     /// Custom rules that are not off.
     pub(super) rules: Vec<Signature>,
+}
+
+/// Prefixes of one scope that are all blocked or all allowed.
+#[derive(Clone, Debug)]
+pub(super) struct List {
+    pub(super) scope: u32,
+    pub(super) action: u32,
+    pub(super) prefixes: Arc<Prefixes>,
 }
 
 /// Slots by the app's id.
@@ -61,20 +69,20 @@ impl Plan {
             pages: vec![PortPage::default()],
             directories: BTreeSet::new(),
             edges: BTreeMap::new(),
-            entries: BTreeMap::new(),
+            lists: Vec::new(),
             rules: Vec::new(),
         };
         plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
-        plan.add_entries(GLOBAL_SCOPE, &config.host.block, action::BLOCK);
-        plan.add_entries(GLOBAL_SCOPE, &config.host.allow, action::ALLOW);
+        plan.add_list(GLOBAL_SCOPE, action::BLOCK, &config.host.block);
+        plan.add_list(GLOBAL_SCOPE, action::ALLOW, &config.host.allow);
 
         let mut edges = Edges::new(addresses);
         for (slot, app) in assign_slots(config, slots)? {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
             plan.apps.insert(slot, layout(config, app, reflector_set));
             if app.ip_firewall {
-                plan.add_entries(slot, &app.protection.block, action::BLOCK);
-                plan.add_entries(slot, &app.protection.allow, action::ALLOW);
+                plan.add_list(slot, action::BLOCK, &app.protection.block);
+                plan.add_list(slot, action::ALLOW, &app.protection.allow);
             }
             plan.add_rules(slot, &app.protection.rules);
             edges.add(app, slot);
@@ -83,9 +91,13 @@ impl Plan {
         Ok(plan)
     }
 
-    fn add_entries(&mut self, scope: u32, prefixes: &[IpNet], action: u32) {
-        for prefix in prefixes {
-            self.entries.insert((scope, *prefix), action);
+    fn add_list(&mut self, scope: u32, action: u32, prefixes: &[IpNet]) {
+        if !prefixes.is_empty() {
+            self.lists.push(List {
+                scope,
+                action,
+                prefixes: Arc::new(Prefixes::new(prefixes.to_vec())),
+            });
         }
     }
 

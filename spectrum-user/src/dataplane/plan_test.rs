@@ -199,7 +199,7 @@ fn ip_firewall_off_means_no_lists() {
     let plan = Plan::new(&config(vec![open]), &[], &Slots::new()).expect("it fits");
     assert_eq!(plan.apps[&1].allowlist, mode::OFF);
     assert_eq!(plan.apps[&1].blocklist, mode::OFF);
-    assert!(plan.entries.is_empty());
+    assert!(plan.lists.is_empty());
 }
 
 #[test]

@@ -12,11 +12,12 @@ use spectrum_common::{
     address::Address,
     app::App,
     counters::AppCounters,
-    edge::{Edge, PortPage, PortSet},
+    edge::{Edge, EdgeSet, PortPage, PortSet},
     maps::{self as names, size},
     proven::EPOCH_SECONDS,
     settings::Settings,
 };
+use spectrum_ebpf::edges;
 
 use super::{
     attach::AttachMode,
@@ -25,6 +26,7 @@ use super::{
     lists,
     maps::Maps,
     plan::{Plan, Slots},
+    random,
     signatures::Update,
 };
 
@@ -35,7 +37,8 @@ pub struct Applied {
     pub apps_updated: usize,
     pub apps_removed: usize,
     pub edges_changed: usize,
-    pub entries_changed: usize,
+    /// The table of the lists was built anew.
+    pub lists_replaced: bool,
 }
 
 impl Applied {
@@ -61,13 +64,13 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
 
 pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
-    let lists = lists::replace_documented(maps, &plan.entries)?;
+    let lists = lists::replace(maps, plan)?;
     let slots = plan.apps.keys().copied().collect();
     let signatures = Update::documented(maps, &plan.rules, &slots)?;
     let apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
 
     let mut applied = Applied {
-        entries_changed: lists.changed,
+        lists_replaced: lists.replaced,
         ..Applied::default()
     };
     for (&slot, app) in &apps {
@@ -81,7 +84,7 @@ pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
         }
         write_app(maps, slot, *app)?;
     }
-    apply_settings(maps, plan, &lists)?;
+    apply_settings(maps, plan)?;
     applied.edges_changed = apply_edges(maps, plan)?;
     for &slot in before.keys().filter(|slot| !apps.contains_key(slot)) {
         write_app(maps, slot, App::default())?;
@@ -103,7 +106,7 @@ fn placed_apps(
     maps: &mut Maps,
     plan: &Plan,
     before: &BTreeMap<u32, App>,
-    lists: &lists::Documented,
+    lists: &lists::Replaced,
     signatures: &Update,
 ) -> Result<BTreeMap<u32, App>, Error> {
     let in_use = before.values().map(|app| app.reflector_set).collect();
@@ -171,7 +174,7 @@ fn clear_counters(maps: &mut Maps, slot: u32) -> Result<(), Error> {
         .map_err(Error::map(names::COUNTERS, "clear"))
 }
 
-fn apply_settings(maps: &mut Maps, plan: &Plan, lists: &lists::Documented) -> Result<(), Error> {
+fn apply_settings(maps: &mut Maps, plan: &Plan) -> Result<(), Error> {
     let before = maps.settings()?;
     let wanted = Settings {
         hash_seed: if before.hash_seed == 0 {
@@ -179,7 +182,6 @@ fn apply_settings(maps: &mut Maps, plan: &Plan, lists: &lists::Documented) -> Re
         } else {
             before.hash_seed
         },
-        wide_ipv6_entries: u32::from(lists.wide_ipv6),
         epoch: clock::since_boot_s() / EPOCH_SECONDS,
         interface_index: before.interface_index,
         attach_mode: before.attach_mode,
@@ -199,16 +201,9 @@ fn write_settings(maps: &mut Maps, settings: Settings) -> Result<(), Error> {
 
 /// Not zero, which stands for "not chosen yet".
 fn random_seed() -> Result<u32, Error> {
-    let mut bytes = [0; 4];
-    // SAFETY: the buffer is as long as we say.
-    let length = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if length != 4 {
-        return Err(Error::System {
-            action: "cannot get random bytes",
-            source: std::io::Error::last_os_error(),
-        });
-    }
-    Ok(u32::from_ne_bytes(bytes) | 1)
+    #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
+    let seed = random::number()? as u32;
+    Ok(seed | 1)
 }
 
 /// The pages of the map that one configuration may use.
@@ -220,11 +215,7 @@ const HALF: u32 = (size::PORT_PAGES / 2) as u32;
 
 /// Switches the edges to the pages of the plan and returns how many edges changed.
 fn apply_edges(maps: &mut Maps, plan: &Plan) -> Result<usize, Error> {
-    let before = maps
-        .edges
-        .iter()
-        .collect::<Result<BTreeMap<Address, Edge>, _>>()
-        .map_err(Error::map(names::EDGES, "read"))?;
+    let before: BTreeMap<Address, Edge> = maps.edges()?.into_iter().collect();
     let upper = before
         .values()
         .any(|edge| edge.tcp_directory >= HALF || edge.udp_directory >= HALF);
@@ -236,30 +227,71 @@ fn apply_edges(maps: &mut Maps, plan: &Plan) -> Result<usize, Error> {
         other
     };
 
-    let mut changed = 0;
-    for (address, edge) in &plan.edges {
+    let wanted = plan.edges.iter().map(|(&address, edge)| {
         let edge = Edge {
             tcp_directory: relocate(edge.tcp_directory, base),
             udp_directory: relocate(edge.udp_directory, base),
             ..*edge
         };
-        if before.get(address) != Some(&edge) {
-            maps.edges
-                .insert(address, edge, 0)
-                .map_err(Error::map(names::EDGES, "write"))?;
-            changed += 1;
-        }
-    }
-    for address in before
+        (address, edge)
+    });
+    let wanted: BTreeMap<Address, Edge> = wanted.collect();
+    write_edges(maps, &before, &wanted)?;
+    let lost = before
         .keys()
-        .filter(|known| !plan.edges.contains_key(known))
-    {
+        .filter(|address| !wanted.contains_key(address));
+    let differ = |(address, edge): &(&Address, &Edge)| before.get(address) != Some(edge);
+    Ok(wanted.iter().filter(differ).count() + lost.count())
+}
+
+/// Writes the sets that differ; first those that gain an address, so that one that moves from set
+/// to set is missed in none.
+fn write_edges(
+    maps: &mut Maps,
+    before: &BTreeMap<Address, Edge>,
+    wanted: &BTreeMap<Address, Edge>,
+) -> Result<(), Error> {
+    let held = edge_sets(before)?;
+    let wanted = edge_sets(wanted)?;
+    let places: BTreeSet<u32> = held.keys().chain(wanted.keys()).copied().collect();
+    let set = |sets: &BTreeMap<u32, EdgeSet>, place| sets.get(place).copied().unwrap_or_default();
+    let mut changes: Vec<(u32, EdgeSet, EdgeSet)> = places
+        .iter()
+        .map(|place| (*place, set(&held, place), set(&wanted, place)))
+        .filter(|(_, held, wanted)| held != wanted)
+        .collect();
+    let gains = |held: &EdgeSet, wanted: &EdgeSet| {
+        let mut added = wanted.addresses.iter();
+        added.any(|address| !held.addresses.contains(address))
+    };
+    changes.sort_by_key(|(_, held, wanted)| !gains(held, wanted));
+    for (place, _, wanted) in changes {
         maps.edges
-            .remove(address)
-            .map_err(Error::map(names::EDGES, "remove"))?;
-        changed += 1;
+            .set(place, wanted, 0)
+            .map_err(Error::map(names::EDGES, "write"))?;
     }
-    Ok(changed)
+    Ok(())
+}
+
+/// Where the edges lie: the same for the same addresses.
+fn edge_sets(edges: &BTreeMap<Address, Edge>) -> Result<BTreeMap<u32, EdgeSet>, Error> {
+    let mut sets: BTreeMap<u32, EdgeSet> = BTreeMap::new();
+    for (&address, &edge) in edges {
+        let [first, second] = edges::sets(&address);
+        let overflows = sets.get(&first).is_some_and(edges::is_full);
+        let set = sets.entry(if overflows { second } else { first });
+        let set = set.or_default();
+        let mut places = set.addresses.iter_mut().zip(&mut set.edges);
+        let free = places.find(|(address, _)| **address == Address::default());
+        let (free_address, free_edge) = free.ok_or(Error::Full {
+            map: names::EDGES,
+            capacity: edges.len(),
+            remedy: "use fewer edge addresses on this host",
+        })?;
+        *free_address = address;
+        *free_edge = edge;
+    }
+    Ok(sets)
 }
 
 fn pages_are(maps: &Maps, plan: &Plan, base: u32) -> Result<bool, Error> {

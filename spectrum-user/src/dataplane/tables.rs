@@ -1,11 +1,10 @@
 //! The pinned maps as the policy's tables: `spectrum why` runs the very code that decides in the
 //! kernel, against the very tables, and disturbs neither counters nor limits.
 
-use std::{borrow::Borrow, net::IpAddr};
+use std::{borrow::Borrow, collections::BTreeMap, net::IpAddr};
 
-use aya::maps::lpm_trie::Key;
 use spectrum_common::{
-    access::{AccessEntry, AccessKey},
+    access::Line,
     address::Address,
     app::App,
     edge::Edge,
@@ -14,7 +13,7 @@ use spectrum_common::{
     signature::{SignatureMask, SignatureRule, SignatureSet, action},
 };
 use spectrum_ebpf::{
-    access::{self, Family, Listed, Lists},
+    access::{self, Listed, Lists},
     limits::Admission,
     parse::{Kind, Packet, flag, protocol},
     policy,
@@ -48,10 +47,10 @@ impl Maps {
         let tables = View {
             maps: self,
             settings: self.settings()?,
+            edges: self.edges()?.into_iter().collect(),
         };
         let source = Address::from(source);
-        for edge in self.edges.iter() {
-            let (destination, edge) = edge.map_err(Error::map(names::EDGES, "read"))?;
+        for (&destination, edge) in &tables.edges {
             let (directory, protocol) = match transport {
                 Transport::Tcp => (edge.tcp_directory, protocol::TCP),
                 Transport::Udp => (edge.udp_directory, protocol::UDP),
@@ -94,6 +93,7 @@ fn first_packet(source: Address, destination: Address, protocol: u8, port: u16) 
 struct View<'a> {
     maps: &'a Maps,
     settings: Settings,
+    edges: BTreeMap<Address, Edge>,
 }
 
 impl Tables for View<'_> {
@@ -102,7 +102,7 @@ impl Tables for View<'_> {
     }
 
     fn edge(&self, destination: &Address) -> Option<Edge> {
-        self.maps.edges.get(destination, 0).ok()
+        self.edges.get(destination).copied()
     }
 
     fn port_entry(&self, page: u32, index: u8) -> u16 {
@@ -116,11 +116,12 @@ impl Tables for View<'_> {
     }
 
     fn may_be_listed(&self, source: &Address) -> bool {
-        access::may_be_listed(self, &self.settings, source)
+        access::may_be_listed(self, source)
     }
 
     fn look_up(&self, scope: u32, source: &Address) -> Listed {
-        access::look_up(self, scope, source)
+        // The table that is mapped here is one and the same.
+        access::look_up(self, access::seed(self), scope, source).unwrap_or(Listed::Nowhere)
     }
 
     fn reflector_ports(&self, set: u32, word: u16) -> u64 {
@@ -179,19 +180,8 @@ impl Signatures for View<'_> {
 }
 
 impl Lists for View<'_> {
-    fn filter(&self, family: Family, word: u32) -> u64 {
-        match family {
-            Family::Ipv4 => self.maps.filter_v4.word(word),
-            Family::Ipv6 => self.maps.filter_v6.word(word),
-        }
-    }
-
-    fn host(&self, key: &AccessKey) -> Option<AccessEntry> {
-        self.maps.access_hosts.get(key, 0).ok()
-    }
-
-    fn net(&self, bits: u32, key: &AccessKey) -> Option<AccessEntry> {
-        self.maps.access_nets.get(&Key::new(bits, *key), 0).ok()
+    fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
+        self.maps.access.table().line(index)
     }
 
     fn boot_seconds(&self) -> u32 {

@@ -1,0 +1,143 @@
+//! The map of the lists: a table in shared memory, and the one place that says which is in use.
+
+use std::{fs, path::PathBuf, sync::atomic::AtomicU64};
+
+use aya::maps::{ArrayOfMaps, Map, MapData, MapFd, MapType};
+use spectrum_common::{
+    access::{LINE_BITS, LINE_WORDS},
+    maps as names,
+};
+
+use super::{
+    access_table::{Size, Table},
+    error::Error,
+    pins,
+    shared_words::SharedWords,
+};
+
+/// `BPF_F_INNER_MAP | BPF_F_MMAPABLE`, as the program declares it.
+const FLAGS: u32 = 1 << 12 | 1 << 10;
+
+/// Bytes of a line of the table.
+const LINE_SIZE: u32 = LINE_BITS / u8::BITS;
+
+/// Which table the program reads, and that table.
+pub(super) struct AccessMap {
+    in_use: ArrayOfMaps<MapData, MapFd>,
+    table: SharedTable,
+    /// Where the table is pinned; `None` for a private filter.
+    pin: Option<PathBuf>,
+}
+
+impl AccessMap {
+    /// The table pinned at `pin`, beside the pin of the map that leads to it.
+    pub(super) fn open(in_use: Map, pin: PathBuf) -> Result<Self, Error> {
+        let table =
+            MapData::from_pin(&pin).map_err(Error::map(names::ACCESS_TABLE, "open its pin"))?;
+        Ok(Self {
+            in_use: of_tables(in_use)?,
+            table: SharedTable::new(table)?,
+            pin: Some(pin),
+        })
+    }
+
+    /// For whoever loads the program: the same, or an empty table where there is none yet. It is
+    /// told to the program in any case, since a predecessor may have died on the point of it.
+    pub(super) fn adopt(in_use: Map, pin: Option<PathBuf>) -> Result<Self, Error> {
+        let mut map = match pin {
+            Some(pin) if pin.exists() => Self::open(in_use, pin)?,
+            pin => {
+                let map = Self {
+                    in_use: of_tables(in_use)?,
+                    table: SharedTable::create(Size::EMPTY)?,
+                    pin,
+                };
+                map.pin(&map.table)?;
+                map
+            }
+        };
+        map.announce()?;
+        Ok(map)
+    }
+
+    pub(super) fn table(&self) -> Table<'_> {
+        Table::new(self.table.words())
+    }
+
+    /// Lets the program read `table` from now on, and forgets the one before.
+    pub(super) fn replace(&mut self, table: SharedTable) -> Result<(), Error> {
+        self.pin(&table)?;
+        self.table = table;
+        self.announce()
+    }
+
+    /// Tells the program of the table. Costs some milliseconds, for the kernel waits until no
+    /// packet is under way with the one before.
+    pub(super) fn announce(&mut self) -> Result<(), Error> {
+        self.in_use
+            .set(0, self.table.data()?.fd(), 0)
+            .map_err(Error::map(names::ACCESS, "write"))
+    }
+
+    /// Notes that the pins were moved.
+    pub(super) fn moved_to(&mut self, pin: PathBuf) {
+        self.pin = Some(pin);
+    }
+
+    /// In this order, what is pinned is the newest table, and whole.
+    fn pin(&self, table: &SharedTable) -> Result<(), Error> {
+        let Some(pin) = &self.pin else {
+            return Ok(());
+        };
+        let next = pins::unfinished(pin);
+        pins::remove(&next)?;
+        let data = table.data()?;
+        data.pin(&next).map_err(Error::pin(&next, "pin a table"))?;
+        fs::rename(&next, pin).map_err(Error::pin(next, "rename"))
+    }
+}
+
+fn of_tables(map: Map) -> Result<ArrayOfMaps<MapData, MapFd>, Error> {
+    map.try_into()
+        .map_err(Error::map(names::ACCESS, "use it as what it should be"))
+}
+
+/// A table, mapped into memory.
+pub(super) struct SharedTable {
+    map: Map,
+    words: SharedWords,
+}
+
+impl SharedTable {
+    /// A table of zeros.
+    pub(super) fn create(size: Size) -> Result<Self, Error> {
+        let lines = u32::try_from(size.lines()).unwrap_or(u32::MAX);
+        let layout =
+            aya_obj::Map::new_from_params(MapType::Array as u32, 4, LINE_SIZE, lines, FLAGS);
+        let data = MapData::create(layout, names::ACCESS_TABLE, None)
+            .map_err(Error::map(names::ACCESS_TABLE, "make room for the lists"))?;
+        Self::new(data)
+    }
+
+    fn new(data: MapData) -> Result<Self, Error> {
+        let name = names::ACCESS_TABLE;
+        let info = data.info().map_err(Error::map(name, "look at it"))?;
+        let map = Map::from_map_data(data).map_err(Error::map(name, "use it as an array"))?;
+        let words = info.max_entries() as usize * LINE_WORDS;
+        Ok(Self {
+            words: SharedWords::map(name, &map, words)?,
+            map,
+        })
+    }
+
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.words.all()
+    }
+
+    fn data(&self) -> Result<&MapData, Error> {
+        let Map::Array(data) = &self.map else {
+            return Err(Error::Missing(names::ACCESS_TABLE));
+        };
+        Ok(data)
+    }
+}
