@@ -51,6 +51,9 @@ pub const EVENT_BUDGET: &str = "event_budget";
 pub const SAMPLES: &str = "samples";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget), for samples.
 pub const SAMPLE_BUDGET: &str = "sample_budget";
+/// Target of the log lines about single packets, by which a daemon is asked for them:
+/// `RUST_LOG=info,packets=trace`.
+pub const PACKET_LOG: &str = "packets";
 
 /// Every map of the object that is pinned, in the order in which they are made.
 pub const PINNED: &[&str] = &[

@@ -20,7 +20,7 @@ use spectrum_ebpf::{
     verdict::{Outcome, Verdict},
 };
 
-use kernel::{Maps, counters, events, facts, frame::FrameBytes, samples, vary};
+use kernel::{Maps, counters, events, facts, frame::FrameBytes, log, samples, vary};
 
 #[xdp(frags)]
 fn spectrum(ctx: XdpContext) -> u32 {
@@ -31,9 +31,22 @@ fn spectrum(ctx: XdpContext) -> u32 {
 fn run(ctx: &XdpContext) -> u32 {
     let mut place = facts::Place::new();
     let packet = place.packet();
-    parse(&FrameBytes::new(ctx), packet);
+    read_headers(ctx.ctx, packet);
     let verdict = judge(ctx.ctx, packet);
+    log::write(verdict, packet);
     conclude(ctx.ctx, packet, verdict)
+}
+
+/// Reads the headers of a frame into an empty packet. A function of its own for the sake of the stack,
+/// of which the others then have more. Returns nothing of interest, but it has to.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn read_headers(ctx: *mut xdp_md, packet: *mut Packet) -> u32 {
+    // SAFETY: the caller's packet, which is nobody else's.
+    if let Some(packet) = unsafe { packet.as_mut() } {
+        parse(&FrameBytes::new(&XdpContext::new(ctx)), packet);
+    }
+    0
 }
 
 /// Decides about a packet: the bits of a [`Verdict`].

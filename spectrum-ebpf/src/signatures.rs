@@ -50,7 +50,9 @@ pub enum Ruling {
     Drop(Reason),
 }
 
-/// A rule that matched, and where it stands.
+/// A rule that matched, and where it stands. Aligned, because the compiler writes it in one go, and
+/// the stack of a BPF program wants that aligned.
+#[repr(align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Match {
     order: u32,
@@ -58,9 +60,11 @@ struct Match {
 }
 
 impl Match {
+    /// Not the same byte throughout: the compiler would call `memset`, at the price of one more frame
+    /// of the stack.
     const NONE: Self = Self {
         order: u32::MAX,
-        rule: u32::MAX,
+        rule: 0,
     };
 }
 

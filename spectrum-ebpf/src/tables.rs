@@ -58,7 +58,9 @@ pub trait Tables {
         if directory == 0 {
             return HOST_SLOT;
         }
-        let [high, low] = port.to_be_bytes();
+        // Not `to_be_bytes`: older verifiers know nothing of a number whose bytes were swapped.
+        #[expect(clippy::cast_possible_truncation, reason = "the bytes of a port")]
+        let (high, low) = ((port >> 8) as u8, port as u8);
         match self.port_entry(directory, high) {
             0 => HOST_SLOT,
             page => self.port_entry(page.into(), low).into(),

@@ -74,7 +74,8 @@ pub enum Command {
 Examples:
   spectrum run
   spectrum run --config ./spectrum.toml --detach-on-exit
-  RUST_LOG=debug spectrum run")]
+  RUST_LOG=debug spectrum run
+  RUST_LOG=info,packets=trace spectrum run      A line for every packet")]
 pub struct Run {
     /// Detach the filter from the interfaces at the end, and forget its counters and lists
     #[arg(long)]

@@ -15,6 +15,7 @@ pub mod events;
 mod filter;
 pub mod lists;
 mod maps;
+pub mod packet_log;
 mod pins;
 mod plan;
 mod proven;

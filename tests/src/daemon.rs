@@ -187,11 +187,11 @@ impl<'lab> Site<'lab> {
     pub fn start_with(&self, prepare: impl FnOnce(&mut Command)) -> Result<Daemon<'lab>> {
         mount_bpf()?;
         let mut command = self.command("run");
-        prepare(&mut command);
         command.env(
             "RUST_LOG",
             env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()),
         );
+        prepare(&mut command);
         let mut process = Process::start(self.lab, &self.lab.edge, "spectrum", &mut command)?;
         let pid = process.pid().as_raw();
         process.wait_ready(PATIENCE, || {

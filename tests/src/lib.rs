@@ -17,6 +17,7 @@ pub mod client;
 pub mod daemon;
 pub mod demo;
 pub mod flood;
+pub mod guest;
 pub mod interrupt;
 pub mod leftovers;
 pub mod load;

@@ -37,22 +37,34 @@ pub(crate) fn spectrum(profile: &str) -> Result<PathBuf> {
     command
         .args(["--package", "spectrum-user", "--bin", "spectrum"])
         .args(["--profile", profile]);
-    shell::run(&mut command)?;
-    // The second time cargo has nothing to do but to say where the binary lies: the user may have
-    // configured another target directory.
-    executable(command.arg("--message-format=json-render-diagnostics"))
+    executable(&mut command, "spectrum")
 }
 
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
+    target: Target,
 }
 
-fn executable(command: &mut Command) -> Result<PathBuf> {
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// Runs a command of cargo's that builds the executable `name`, and returns its path.
+///
+/// # Errors
+/// It fails.
+pub(crate) fn executable(command: &mut Command, name: &str) -> Result<PathBuf> {
+    shell::run(command)?;
+    // The second time cargo has nothing to do but to say where the binary lies: the user may have
+    // configured another target directory.
+    command.arg("--message-format=json-render-diagnostics");
     let messages = shell::output(command.stdin(Stdio::null()))?;
     messages
         .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok()?.executable)
-        .next_back()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter(|message| message.target.name == name)
+        .find_map(|message| message.executable)
         .context("cargo has built no executable")
 }

@@ -4,7 +4,7 @@
 //! is there is left alone. On a machine that we cannot install on, says what is missing and how to
 //! get it.
 
-mod apt;
+pub(crate) mod apt;
 mod bpffs;
 mod packages;
 mod progress;
@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 pub(crate) use bpffs::mount_bpffs;
-pub(crate) use packages::{BENCH, LAB, Package};
+pub(crate) use packages::{BENCH, KERNELS, LAB, Package, remedy};
 pub(crate) use toolchain::ensure_toolchain;
 
 /// Install what builds, tests and benches need (the other commands do so by themselves).
@@ -55,7 +55,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
         .flat_map(|(_, group)| group);
     let absent = ensure_packages(packages)?;
     if !absent.is_empty() {
-        missing.push(packages::remedy(&absent));
+        missing.push(remedy(&absent));
     }
     if !missing.is_empty() {
         bail!("{}", missing.join("\n"));
@@ -108,7 +108,7 @@ pub(crate) fn ensure_packages_if_possible<'a>(
 ) -> Result<()> {
     let absent = ensure_packages(packages)?;
     if !absent.is_empty() {
-        shell::say(&format!("note: {}\n  {loss}", packages::remedy(&absent)));
+        shell::say(&format!("note: {}\n  {loss}", remedy(&absent)));
     }
     Ok(())
 }

@@ -8,12 +8,18 @@ use aya_ebpf::{
     helpers::bpf_ktime_get_boot_ns,
     macros::btf_map,
 };
-use spectrum_common::{access::Line, address::Address};
+use spectrum_common::{
+    access::{LINE_WORDS, Line},
+    address::Address,
+};
 use spectrum_ebpf::access::{self, Listed, Lists, Replaced, entry::Key};
 
 /// A table. Each has the size that its entries need (`BPF_F_INNER_MAP`, kernel 5.10), and the
 /// daemon builds it in memory that it shares (`BPF_F_MMAPABLE`).
-type Table = Array<Line, 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
+///
+/// Of arrays and not of [`Line`]: before 6.2 the kernel asks the type of a struct, which the daemon's
+/// tables do not have, and finds that these differ from what is declared here.
+type Table = Array<[u64; LINE_WORDS], 1, { (BPF_F_INNER_MAP | BPF_F_MMAPABLE) as usize }>;
 
 /// The table in use. To replace it takes one write.
 #[btf_map(name = "access")]
@@ -119,7 +125,9 @@ impl OneTable {
 impl Lists for OneTable {
     #[inline(always)]
     fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
-        self.0.get(index)
+        let words = self.0.get(index)?;
+        // SAFETY: a line is its words, and nothing else.
+        Some(unsafe { &*(&raw const *words).cast::<Line>() })
     }
 
     #[inline(always)]

@@ -49,10 +49,6 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
         sampling::lost(budget);
         return 0;
     };
-    // The verifier wants a byte at least (a frame has 14), and bounds that the compiler cannot
-    // conclude to be superfluous.
-    let last = black_box(length.clamp(1, BYTES as u32) - 1);
-    let captured = (last & (BYTES as u32 - 1)) + 1;
     let verdict = Verdict::from_bits(verdict);
     let (reason, mode) = match verdict.outcome.objection() {
         Some((reason, mode)) => (reason as u32, mode),
@@ -69,10 +65,22 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
         (*sample).reason = reason;
         (*sample).length = length;
         let bytes = (&raw mut (*sample).bytes).cast();
+        let captured = captured(length);
         let read = bpf_xdp_load_bytes(ctx, 0, bytes, captured);
         (*sample).captured = if read == 0 { captured } else { 0 };
     }
     record.submit(BPF_RB_NO_WAKEUP.into());
     sampling::sent(budget);
     1
+}
+
+/// How many bytes of a frame a sample holds: at least one, or the verifier would not have it read.
+///
+/// Hidden from the compiler and masked right where it is needed, because older verifiers forget what
+/// they knew of a number that lay on the stack meanwhile.
+#[inline(always)]
+fn captured(length: u32) -> u32 {
+    const MASK: u32 = BYTES as u32 - 1;
+    const { assert!(BYTES.is_power_of_two()) };
+    (black_box(length.clamp(1, BYTES as u32) - 1) & MASK) + 1
 }

@@ -19,6 +19,8 @@ pub enum Error {
     Program(#[source] Box<ProgramError>),
     #[error("cannot use the link between program and interface")]
     Link(#[from] LinkError),
+    #[error("cannot read the log of packets")]
+    PacketLog(#[from] aya_log::Error),
     #[error("map {map}: cannot {action}")]
     Map {
         map: &'static str,
@@ -98,10 +100,10 @@ impl Error {
         }
     }
 
-    pub(crate) fn system(action: &'static str) -> impl FnOnce(nix::Error) -> Self {
-        move |errno| Self::System {
+    pub(crate) fn system<E: Into<io::Error>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System {
             action,
-            source: errno.into(),
+            source: source.into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, MapInfo, RingBuf},
-    programs::{TestRun as _, TestRunOptions, Xdp},
+    programs::{Program, TestRun as _, TestRunOptions, Xdp},
 };
 use spectrum_common::{address::Address, maps as names};
 
@@ -18,6 +18,7 @@ use super::{
     attach::{self, AttachMode},
     error::Error,
     maps::Maps,
+    packet_log::{self, PacketLog},
     pins::{Found, PROGRAM, Pins, Shape},
     plan::Plan,
     samples::Samples,
@@ -33,6 +34,7 @@ pub struct Filter {
     ebpf: Ebpf,
     maps: Maps,
     place: Option<Place>,
+    _packet_log: Option<PacketLog>,
 }
 
 /// Where a filter is pinned and attached.
@@ -68,8 +70,15 @@ impl Filter {
     /// # Errors
     /// No capability (`CAP_BPF`, `CAP_NET_ADMIN`), or the kernel refuses the program.
     pub fn load_private() -> Result<Self, Error> {
-        let ebpf = EbpfLoader::new().load(OBJECT)?;
-        Self::finish(ebpf, None)
+        Self::finish(&mut EbpfLoader::new(), None, false)
+    }
+
+    /// The same with a program that writes every packet to the log.
+    ///
+    /// # Errors
+    /// As [`Filter::load_private`].
+    pub fn load_private_logging() -> Result<Self, Error> {
+        Self::finish(&mut EbpfLoader::new(), None, true)
     }
 
     /// Makes `interface` filter by `config`: loads the program, fills its maps, and only then puts
@@ -191,6 +200,18 @@ impl Filter {
         })
     }
 
+    /// How many instructions the verifier looked at before it accepted each program.
+    ///
+    /// # Errors
+    /// The kernel does not tell (before 5.16).
+    pub fn verified_instructions(&self) -> Result<Vec<(&str, u32)>, Error> {
+        let count = |(name, program): (_, &Program)| {
+            let count = program.info()?.verified_instruction_count();
+            Ok((name, count.ok_or(Error::Missing("count of instructions"))?))
+        };
+        self.ebpf.programs().map(count).collect()
+    }
+
     pub fn maps(&self) -> &Maps {
         &self.maps
     }
@@ -254,11 +275,19 @@ impl Filter {
         for &name in names::PINNED {
             loader.map_pin_path(name, path(name));
         }
-        Self::finish(loader.load(OBJECT)?, Some(path(names::ACCESS_TABLE)))
+        let table = path(names::ACCESS_TABLE);
+        Self::finish(&mut loader, Some(table), packet_log::is_wanted())
     }
 
     /// `table`: where the table of the lists is pinned, or is to be.
-    fn finish(mut ebpf: Ebpf, table: Option<PathBuf>) -> Result<Self, Error> {
+    fn finish(
+        loader: &mut EbpfLoader<'_>,
+        table: Option<PathBuf>,
+        logs_packets: bool,
+    ) -> Result<Self, Error> {
+        let mut ebpf = loader
+            .override_global(packet_log::LEVEL, packet_log::level(logs_packets), true)
+            .load(OBJECT)?;
         let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
         for name in names {
             program(&mut ebpf, &name)?.load()?;
@@ -267,7 +296,9 @@ impl Filter {
             |name| ebpf.take_map(name).ok_or(Error::Missing(name)),
             |map| AccessMap::adopt(map, table),
         )?;
+        let packet_log = logs_packets.then(|| PacketLog::start(&mut ebpf));
         Ok(Self {
+            _packet_log: packet_log.transpose()?,
             ebpf,
             maps,
             place: None,

@@ -13,9 +13,11 @@ mod ceilings;
 mod datagrams;
 mod endurance;
 mod filter;
+mod guide;
 mod harness;
 mod lab;
 mod life;
+mod logs;
 mod programs;
 mod rates;
 mod reload;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         lab::CASES,
         programs::CASES,
         filter::CASES,
+        guide::CASES,
         rates::CASES,
         rules::CASES,
         ceilings::CASES,
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         reload::CASES,
         life::CASES,
         endurance::CASES,
+        logs::CASES,
     ];
     let trials = groups.concat().into_iter().map(harness::trial).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

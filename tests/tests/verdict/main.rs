@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod budget;
 mod fixture;
 mod frame;
 #[path = "../support/policy.rs"]
@@ -24,18 +25,19 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use spectrum_tests::requirements;
 use spectrum_user::config::Mode;
 
 use fixture::Fixture;
 
-/// A fixture that trials take turns with; loaded by the first that needs it.
+/// A fixture that trials take turns with; loaded by the first that needs it. If that fails, it fails
+/// for all, and is not tried again: a verifier may look at a program for a long while.
 #[derive(Clone)]
 struct Shared {
     host_mode: Mode,
-    fixture: Arc<Mutex<Option<Fixture>>>,
+    fixture: Arc<Mutex<Option<Result<Fixture, String>>>>,
 }
 
 impl Shared {
@@ -48,11 +50,11 @@ impl Shared {
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Fixture) -> Result<T>) -> Result<T> {
         let mut fixture = self.fixture.lock().unwrap_or_else(PoisonError::into_inner);
-        let fixture = match &mut *fixture {
-            Some(fixture) => fixture,
-            none => none.insert(Fixture::new(self.host_mode)?),
-        };
-        use_it(fixture)
+        let load = || Fixture::new(self.host_mode).map_err(|error| format!("{error:#}"));
+        match fixture.get_or_insert_with(load) {
+            Ok(fixture) => use_it(fixture),
+            Err(error) => bail!("{error}"),
+        }
     }
 
     fn trial(
@@ -93,5 +95,6 @@ fn main() -> ExitCode {
     for (name, sequence) in sequences::ALL.iter().chain(rules::SEQUENCES) {
         trials.push(enforcing.trial(name, *sequence));
     }
+    trials.extend(budget::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,8 +1,12 @@
 //! Debian's and Ubuntu's packages.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::progress;
 use crate::shell;
@@ -45,10 +49,35 @@ pub(super) fn update() -> Result<()> {
 }
 
 /// Whether the lists name a version of this package that can be installed.
-pub(super) fn has_candidate(package: &str) -> bool {
+pub(crate) fn has_candidate(package: &str) -> bool {
     let mut policy = Command::new("apt-cache");
     policy.env("LC_ALL", "C").args(["policy", package]);
     shell::output(&mut policy).is_ok_and(|text| names_candidate(&text))
+}
+
+/// The packages in the lists whose names begin so.
+pub(crate) fn names(prefix: &str) -> Result<Vec<String>> {
+    let names = shell::output(Command::new("apt-cache").args(["pkgnames", prefix]))?;
+    Ok(names.lines().map(str::to_owned).collect())
+}
+
+/// Downloads a package into `directory` without installing it, and returns the file.
+pub(crate) fn download(package: &str, directory: &Path) -> Result<PathBuf> {
+    // Not as the user `_apt`, who may not write there.
+    let mut download = apt_get();
+    download
+        .args(["-o", "APT::Sandbox::User=root", "download", package])
+        .current_dir(directory);
+    progress::run(&format!("downloading {package}"), &mut download)?;
+    let files = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+    let of_package = |file: &PathBuf| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(&format!("{package}_")) && name.ends_with(".deb")
+    };
+    let mut paths = files.into_iter().map(|file| file.path());
+    paths
+        .find(of_package)
+        .with_context(|| format!("apt-get has left no file of {package}"))
 }
 
 fn names_candidate(policy: &str) -> bool {

@@ -32,6 +32,7 @@ pub(crate) const LAB: &[Package] = &[
         "reads the pinned maps as users do",
         Program("bpftool"),
     ),
+    needed("nftables", "locks an origin down", Program("nft")),
     needed("openssh-client", "client: ssh, sftp", Program("sftp")),
     server("openssh-server", "origin: SSH", Program("sshd"), "ssh"),
     needed("curl", "client: HTTP", Program("curl")),
@@ -81,6 +82,13 @@ pub(crate) const BENCH: &[Package] = &[
         "nginx",
     ),
 ];
+
+/// For `cargo xtask test --kernels`.
+pub(crate) const KERNELS: &[Package] = &[needed(
+    "qemu-system-x86",
+    "runs other kernels",
+    Program("qemu-system-x86_64"),
+)];
 
 const fn needed(name: &'static str, purpose: &'static str, evidence: Evidence) -> Package {
     Package {

@@ -19,6 +19,11 @@ impl Summary {
     pub(super) fn ran(&self) -> u64 {
         self.passed + self.failed
     }
+
+    /// Something ran, and nothing failed.
+    pub(super) fn is_good(&self) -> bool {
+        self.passed > 0 && self.failed == 0
+    }
 }
 
 impl fmt::Display for Summary {
@@ -55,11 +60,7 @@ struct Runner {
 impl Parser {
     pub(super) fn read(&mut self, line: &str) {
         if let Some(name) = runner_started(line) {
-            self.runner_ended();
-            self.runner = Some(Runner {
-                name,
-                ..Runner::default()
-            });
+            self.begin(name);
             return;
         }
         let Some(runner) = &mut self.runner else {
@@ -69,6 +70,15 @@ impl Parser {
             Some(result) => runner.add(result, &mut self.summary),
             None => runner.read(line),
         }
+    }
+
+    /// What comes now is of a runner with this name.
+    pub(super) fn begin(&mut self, name: String) {
+        self.runner_ended();
+        self.runner = Some(Runner {
+            name,
+            ..Runner::default()
+        });
     }
 
     pub(super) fn finish(mut self) -> Summary {
