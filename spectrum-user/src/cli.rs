@@ -5,6 +5,7 @@ pub mod check;
 mod context;
 pub mod detach;
 pub mod generate;
+pub mod mitigations;
 pub mod output;
 pub mod run;
 pub mod status;
@@ -59,6 +60,7 @@ pub enum Command {
     Unblock(Unblock),
     Allow(Allow),
     Why(Why),
+    Mitigations(Mitigations),
     Detach(Detach),
     #[command(hide = true)]
     Generate(Generate),
@@ -180,6 +182,41 @@ pub struct Why {
     /// For this app only, by name or id
     #[arg(long, value_name = "NAME")]
     pub app: Option<String>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Show what the engine has done against floods, keep it, or undo it
+///
+/// While an app gets far more than it is used to, the daemon looks for what these packets have in
+/// common and what the app's clients have not, and drops what looks so until it comes no more. This
+/// shows each such signature with its evidence and what it has matched.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum mitigations
+  spectrum mitigations accept 3     Keep it until it is removed
+  spectrum mitigations remove 3     Undo it, and leave such packets alone for an hour
+  spectrum mitigations -o json")]
+pub struct Mitigations {
+    #[command(subcommand)]
+    pub action: Option<MitigationAction>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum MitigationAction {
+    /// Keep a mitigation until it is removed
+    Accept(MitigationId),
+    /// Undo a mitigation, and leave such packets alone for an hour
+    Remove(MitigationId),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MitigationId {
+    /// The number that `spectrum mitigations` shows
+    pub id: u32,
     #[command(flatten)]
     pub format: Format,
 }

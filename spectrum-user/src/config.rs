@@ -29,7 +29,9 @@ pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use host::{EventOutput, Host, XdpMode};
 pub use prefix::{PrefixError, parse_prefix};
-pub use protection::{Amplification, Ceiling, Datagrams, Mode, Protection, Rate, TcpSession};
+pub use protection::{
+    Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity, TcpSession,
+};
 
 use errors::Problem;
 use source::Source;

@@ -26,6 +26,14 @@ use tokio::{
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
+    /// Keep a mitigation until it is removed.
+    AcceptMitigation {
+        id: u32,
+    },
+    /// End a mitigation, and leave alone what it matched for a while.
+    RemoveMitigation {
+        id: u32,
+    },
 }
 
 /// A request takes a line of at most this many bytes.

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod capabilities;
+mod mitigator;
 mod recent;
 mod shield;
 mod sources;
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use self::{
+    mitigator::Mitigator,
     recent::{RecentDrops, Sampled},
     shield::Shield,
     watch::Watch,
@@ -30,7 +32,7 @@ use crate::{
     config::{self, AppId, Config, Mode},
     control::{Reply, Request, Socket},
     dataplane::events::Reader,
-    event,
+    event, mitigation,
     proxy::{self, Proxy},
     status::{self, DaemonStatus, Status},
 };
@@ -128,6 +130,7 @@ struct Daemon {
     config: Config,
     proxy: Proxy,
     shield: Shield,
+    mitigator: Mitigator,
     events: event::Sink,
     event_log: event::Writer,
     recent: RecentDrops,
@@ -156,7 +159,8 @@ impl Daemon {
         )?;
         proxy.apply(&config.apps).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
-        let shield = Shield::raise(&config)?;
+        let mut shield = Shield::raise(&config)?;
+        let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
         let (requests_in, requests) = mpsc::channel(16);
         let (drops_in, drops) = mpsc::channel(16);
@@ -168,6 +172,7 @@ impl Daemon {
             config,
             proxy,
             shield,
+            mitigator,
             events,
             event_log,
             recent: RecentDrops::default(),
@@ -185,6 +190,7 @@ impl Daemon {
 
     async fn serve(mut self, mut signals: Signals) -> Result<()> {
         self.announce();
+        let mut windows = ticks(mitigation::WINDOW);
         let mut addresses = ticks(ADDRESS_INTERVAL);
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
         let mut renewal = ticks(RENEWAL_INTERVAL);
@@ -203,6 +209,7 @@ impl Daemon {
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
+                _ = windows.tick() => self.mitigator.tick(&mut self.shield),
                 _ = addresses.tick() => {
                     let followed = self.shield.follow_addresses(&self.config);
                     note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
@@ -286,6 +293,7 @@ impl Daemon {
         if config.host.apps_dir != self.config.host.apps_dir {
             self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;
         }
+        self.mitigator.configure(&config, &mut self.shield);
         self.config = config;
         self.renew_sources();
         log::info!(
@@ -332,15 +340,32 @@ impl Daemon {
         note(renewed, "cannot note who is connected");
     }
 
-    async fn answer(&self, request: Request, reply: Reply) {
+    async fn answer(&mut self, request: Request, reply: Reply) {
         match request {
             Request::Status => reply.send(self.status()).await,
+            Request::AcceptMitigation { id } => {
+                reply
+                    .send(self.mitigator.accept(id, &mut self.shield))
+                    .await;
+            }
+            Request::RemoveMitigation { id } => {
+                reply
+                    .send(self.mitigator.remove(id, &mut self.shield))
+                    .await;
+            }
         }
     }
 
     fn status(&self) -> Result<Status> {
         let names = self.shield.slots()?;
         let rules = self.shield.rule_hits()?;
+        let mut apps = status::app_statuses(
+            Some(&self.config),
+            self.shield.app_counters()?,
+            &rules,
+            self.proxy.snapshot(),
+        );
+        self.mitigator.describe(&mut apps, &self.shield)?;
         let name = |slot| {
             let id = names.get(&slot)?;
             let app = self.config.apps.iter().find(|app| app.id == *id)?;
@@ -357,12 +382,7 @@ impl Daemon {
             },
             interfaces: self.shield.interfaces()?,
             rules: status::host_rules(Some(&self.config), &rules),
-            apps: status::app_statuses(
-                Some(&self.config),
-                self.shield.app_counters()?,
-                &rules,
-                self.proxy.snapshot(),
-            ),
+            apps,
             recent_drops: self.recent.named(name),
         })
     }

@@ -3,6 +3,7 @@
 //! The proxy puts records into a [`Sink`], which never blocks; a [`Writer`] takes them out and
 //! writes JSON lines. What does not fit in between is counted as lost, never waited for.
 
+mod mitigation;
 mod record;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+pub use mitigation::{MitigationKind, MitigationRecord};
 pub use record::{ClientMatchedIpFirewall, Kind, Protocol, Record, Status, TlsStatus};
 pub use writer::Writer;
 
@@ -41,6 +43,7 @@ pub struct Receiver {
 #[derive(Debug)]
 enum Message {
     Record(Box<Record>),
+    Mitigation(Box<MitigationRecord>),
     Close,
 }
 
@@ -80,8 +83,16 @@ impl Sink {
     }
 
     pub fn send(&self, record: Record) {
+        self.enqueue(Message::Record(Box::new(record)));
+    }
+
+    pub fn send_mitigation(&self, record: MitigationRecord) {
+        self.enqueue(Message::Mitigation(Box::new(record)));
+    }
+
+    fn enqueue(&self, message: Message) {
         let Some(queue) = &self.queue else { return };
-        if queue.try_send(Message::Record(Box::new(record))).is_err() {
+        if queue.try_send(message).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -94,11 +105,11 @@ impl Sink {
 }
 
 impl Receiver {
-    /// The next record; `None` after `timeout`, or when the last sink is gone.
+    /// The next record of a connection; `None` after `timeout`, or when the last sink is gone.
     pub fn next(&self, timeout: Duration) -> Option<Record> {
         match self.queue.recv_timeout(timeout) {
             Ok(Message::Record(record)) => Some(*record),
-            Ok(Message::Close) | Err(_) => None,
+            Ok(Message::Mitigation(_) | Message::Close) | Err(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`config`]: documents become valid types, or an error that names file, line and remedy.
 //! - [`daemon`]: the life of the process; hands the configuration to the next two.
 //! - [`dataplane`]: the XDP filters and their maps.
+//! - [`mitigation`]: samples of what comes become signatures that the filters enforce.
 //! - [`proxy`]: what passes the filters, on its way to the origins; [`event`] keeps the record.
 //! - [`status`] and [`control`]: what the daemon answers, and how it is asked.
 
@@ -13,5 +14,6 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod event;
+pub mod mitigation;
 pub mod proxy;
 pub mod status;

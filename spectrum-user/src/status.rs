@@ -14,6 +14,7 @@ use crate::{
         events::Drop,
         signatures::Hits,
     },
+    mitigation::{Evidence, View},
     proxy,
 };
 
@@ -65,6 +66,11 @@ pub struct AppStatus {
     pub filter: Snapshot,
     /// The app's own custom rules.
     pub rules: Vec<RuleStatus>,
+    /// What the mitigation engine makes of the app; absent while no daemon runs, or if the app
+    /// wants no mitigation.
+    pub engine: Option<View>,
+    /// What it has installed; empty while no daemon runs.
+    pub mitigations: Vec<MitigationStatus>,
     /// What the proxy counted; absent while no daemon runs.
     pub proxy: Option<proxy::AppSnapshot>,
 }
@@ -79,6 +85,23 @@ pub struct RuleStatus {
     pub mode: String,
     #[serde(flatten)]
     pub hits: Hits,
+}
+
+/// A signature that the mitigation engine installed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MitigationStatus {
+    pub id: u32,
+    /// What the packets have in common.
+    pub fingerprint: String,
+    /// `monitor` or `enforce`.
+    pub mode: String,
+    pub installed: Option<Timestamp>,
+    /// Absent: it was accepted, and stays.
+    pub expires: Option<Timestamp>,
+    #[serde(flatten)]
+    pub hits: Hits,
+    /// Absent for one that an earlier run installed.
+    pub evidence: Option<Evidence>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -210,6 +233,8 @@ pub fn app_statuses(
                 protocol: app.protocol(),
                 filter: filter.remove(&app.id).unwrap_or_default(),
                 rules: rule_statuses(&app.protection.rules, Some(app.id), rules),
+                engine: None,
+                mitigations: Vec::new(),
                 proxy: proxy.remove(&id),
                 id,
             }
@@ -222,6 +247,8 @@ pub fn app_statuses(
         protocol: String::new(),
         filter,
         rules: Vec::new(),
+        engine: None,
+        mitigations: Vec::new(),
         proxy: None,
     }));
     apps.sort_by(|a, b| a.name.cmp(&b.name));

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Check, Global, Output, output};
 use crate::config::{
     self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-    Mode, ProxyProtocol, Rate, Transport,
+    Mitigation, Mode, ProxyProtocol, Rate, Transport,
 };
 
 /// # Errors
@@ -169,6 +169,10 @@ fn rules(app: &App) -> String {
         (protection.fragments != Mode::Off).then(|| format!("fragments {}", protection.fragments)),
         rate("packets", protection.packet_rate),
         rate("SYNs", protection.syn_rate),
+        protection.mitigation.is_on().then(|| {
+            let Mitigation { sensitivity, mode } = protection.mitigation;
+            format!("mitigation {mode}: {sensitivity} sensitivity")
+        }),
         custom(protection.rules.len()),
     ];
     let lines: Vec<String> = rules.into_iter().flatten().collect();

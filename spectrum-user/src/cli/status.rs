@@ -94,6 +94,7 @@ impl Shown {
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
         text += &rules(&self.status);
+        text += &mitigations(&self.status.apps);
         if let Some(sources) = &self.sources {
             text += &busy_sources(sources);
         }
@@ -244,6 +245,27 @@ fn rules(status: &Status) -> String {
         ]);
     }
     format!("\n{table}\n")
+}
+
+/// One line for each mitigation; nothing if there are none.
+fn mitigations(apps: &[AppStatus]) -> String {
+    let lines = apps.iter().flat_map(|app| {
+        app.mitigations.iter().map(|mitigation| {
+            format!(
+                "\nmitigation {} at {} ({}): {}; {} packets so far",
+                mitigation.id,
+                app.name,
+                mitigation.mode,
+                mitigation.fingerprint,
+                output::count(mitigation.hits.packets)
+            )
+        })
+    });
+    let lines: Vec<String> = lines.collect();
+    match lines.len() {
+        0 => String::new(),
+        _ => format!("{}\n", lines.concat()),
+    }
 }
 
 fn busy_sources(sources: &[BusySource]) -> String {

@@ -91,7 +91,14 @@ struct ProtectionTable<'a> {
     packet_rate: RateTable,
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_rate: Option<RateTable>,
+    mitigation: MitigationTable,
     rules: Vec<RuleTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct MitigationTable {
+    sensitivity: &'static str,
+    mode: &'static str,
 }
 
 /// A rule in the words of a document.
@@ -212,6 +219,10 @@ impl<'a> ProtectionTable<'a> {
             fragments: protection.fragments.word(),
             packet_rate: protection.packet_rate.into(),
             syn_rate: (!is_udp).then(|| protection.syn_rate.into()),
+            mitigation: MitigationTable {
+                sensitivity: protection.mitigation.sensitivity.word(),
+                mode: protection.mitigation.mode.word(),
+            },
             rules: protection.rules.iter().map(RuleTable::from).collect(),
         }
     }

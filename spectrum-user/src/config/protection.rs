@@ -92,6 +92,40 @@ impl Amplification {
     };
 }
 
+/// How soon the engine takes what comes for a flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sensitivity {
+    Off,
+    Low,
+    Medium,
+    High,
+}
+
+words!(Sensitivity {
+    Off = "off",
+    Low = "low",
+    Medium = "medium",
+    High = "high",
+});
+
+/// What the mitigation engine may do for an app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mitigation {
+    pub sensitivity: Sensitivity,
+    pub mode: Mode,
+}
+
+impl Mitigation {
+    pub const OFF: Self = Self {
+        sensitivity: Sensitivity::Off,
+        mode: Mode::Off,
+    };
+
+    pub fn is_on(self) -> bool {
+        self.sensitivity != Sensitivity::Off && self.mode != Mode::Off
+    }
+}
+
 /// The `[protection]` table of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -110,6 +144,7 @@ pub struct Protection {
     pub packet_rate: Rate,
     /// TCP only.
     pub syn_rate: Rate,
+    pub mitigation: Mitigation,
     /// Custom rules, sorted by id.
     pub rules: Vec<Rule>,
     pub ceiling: Ceiling,

@@ -7,7 +7,13 @@ use anyhow::{Context as _, Result};
 use super::addresses;
 use crate::{
     config::{AppId, Config},
-    dataplane::{Filter, Inherited, counters::Snapshot, events},
+    dataplane::{
+        Error, Filter, Inherited,
+        counters::Snapshot,
+        events,
+        samples::{Sample, Samples},
+        signatures::{Hits, Signature},
+    },
     status::{InterfaceStatus, RuleHits, merge_apps, merge_rules},
 };
 
@@ -15,7 +21,18 @@ use crate::{
 pub(super) struct Shield {
     filters: Vec<Filter>,
     addresses: Vec<IpAddr>,
+    /// By interface.
+    taps: BTreeMap<String, Tap>,
 }
+
+/// Where the samples of a filter come out, and whose they are.
+struct Tap {
+    samples: Samples,
+    apps: BTreeMap<u32, AppId>,
+}
+
+/// Samples of one filter that are taken at once: more than come in the time between two looks.
+const SAMPLE_BATCH: usize = 4096;
 
 impl Shield {
     /// Makes all interfaces filter. If one refuses, those that were unfiltered before are left
@@ -24,6 +41,7 @@ impl Shield {
         let mut shield = Self {
             filters: Vec::new(),
             addresses: addresses::of_interfaces(&config.host.interfaces)?,
+            taps: BTreeMap::new(),
         };
         let mut fresh = Vec::new();
         for interface in &config.host.interfaces {
@@ -62,6 +80,73 @@ impl Shield {
                 .iter()
                 .any(|name| filter.interface() == Some(name))
         });
+        self.taps.retain(|tapped, _| interfaces.contains(tapped));
+        for filter in &self.filters {
+            if let Some(tap) = filter.interface().and_then(|name| self.taps.get_mut(name)) {
+                tap.apps = apps_by_slot(filter)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The samples since the last look, and their apps. Packets of no app are nobody's concern.
+    pub(super) fn samples(&mut self) -> Vec<(AppId, Sample)> {
+        let mut all = Vec::new();
+        for tap in self.taps.values_mut() {
+            let samples = tap.samples.drain(SAMPLE_BATCH).into_iter();
+            let with_app = samples.filter_map(|sample| {
+                let app = tap.apps.get(&sample.verdict.slot)?;
+                Some((*app, sample))
+            });
+            all.extend(with_app);
+        }
+        all
+    }
+
+    /// The mitigations in the maps, with what they have matched.
+    pub(super) fn mitigations(&self) -> Result<BTreeMap<(AppId, u32), (Signature, Hits)>> {
+        let mut all = BTreeMap::new();
+        for filter in &self.filters {
+            let Some(tap) = filter.interface().and_then(|name| self.taps.get(name)) else {
+                continue;
+            };
+            for (signature, hits) in filter.maps().mitigations()? {
+                let Some(&app) = tap.apps.get(&signature.scope()) else {
+                    continue;
+                };
+                let known = all.entry((app, signature.id()));
+                known.or_insert((signature, Hits::default())).1.add(hits);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Puts a mitigation into all filters: the one that `signature` makes for the slot of `app`.
+    pub(super) fn put_mitigation(
+        &mut self,
+        app: AppId,
+        signature: impl Fn(u32) -> Signature,
+    ) -> Result<()> {
+        self.at_app(app, |filter, slot| filter.put_mitigation(signature(slot)))
+    }
+
+    /// Takes a mitigation out of all filters.
+    pub(super) fn remove_mitigation(&mut self, app: AppId, id: u32) -> Result<()> {
+        self.at_app(app, |filter, slot| filter.remove_mitigation(slot, id))
+    }
+
+    fn at_app(
+        &mut self,
+        app: AppId,
+        act: impl Fn(&mut Filter, u32) -> Result<(), Error>,
+    ) -> Result<()> {
+        for filter in &mut self.filters {
+            let tap = filter.interface().and_then(|name| self.taps.get(name));
+            let mut slots = tap.into_iter().flat_map(|tap| &tap.apps);
+            if let Some((&slot, _)) = slots.find(|(_, id)| **id == app) {
+                act(filter, slot)?;
+            }
+        }
         Ok(())
     }
 
@@ -136,11 +221,10 @@ impl Shield {
 
     /// The id of the app at a slot, to name the app of an event.
     pub(super) fn slots(&self) -> Result<BTreeMap<u32, AppId>> {
-        let Some(filter) = self.filters.first() else {
-            return Ok(BTreeMap::new());
-        };
-        let slots = filter.maps().slots()?;
-        Ok(slots.into_iter().map(|(id, slot)| (slot, id)).collect())
+        match self.filters.first() {
+            Some(filter) => apps_by_slot(filter),
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// Removes all filters.
@@ -149,7 +233,7 @@ impl Shield {
     }
 
     fn add(&mut self, config: &Config, interface: &str) -> Result<Inherited> {
-        let (filter, inherited) = Filter::run(config, interface, &self.addresses)
+        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses)
             .with_context(|| format!("cannot shield {interface}"))?;
         let mode = filter.mode().map_or("no", |mode| mode.name());
         match &inherited {
@@ -164,6 +248,11 @@ impl Shield {
                  `spectrum allow` are gone"
             ),
         }
+        let tap = Tap {
+            samples: filter.take_samples()?,
+            apps: apps_by_slot(&filter)?,
+        };
+        self.taps.insert(interface.to_owned(), tap);
         self.filters.push(filter);
         Ok(inherited)
     }
@@ -177,4 +266,9 @@ impl Shield {
             }
         }
     }
+}
+
+fn apps_by_slot(filter: &Filter) -> Result<BTreeMap<u32, AppId>> {
+    let slots = filter.maps().slots()?;
+    Ok(slots.into_iter().map(|(id, slot)| (slot, id)).collect())
 }

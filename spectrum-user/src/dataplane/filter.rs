@@ -1,6 +1,7 @@
 //! The filter of one interface, as its daemon holds it.
 
 use std::{
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -11,6 +12,7 @@ use aya::{
     maps::{Map, MapData, MapInfo, RingBuf},
     programs::{Program, TestRun as _, TestRunOptions, Xdp},
 };
+use nix::fcntl::Flock;
 use spectrum_common::{address::Address, maps as names};
 
 use super::{
@@ -22,6 +24,7 @@ use super::{
     pins::{Found, PROGRAM, Pins, Shape},
     plan::Plan,
     samples::Samples,
+    signatures::{self, Signature},
     sync::{self, Applied},
 };
 use crate::config::Config;
@@ -156,11 +159,14 @@ impl Filter {
     /// # Errors
     /// A map is too small or the kernel refuses a write.
     pub fn apply(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
+        let _lock = self.lock()?;
+        self.apply_locked(config, addresses)
+    }
+
+    /// Keeps the command line from changing pinned maps; a private filter needs no lock.
+    fn lock(&self) -> Result<Option<Flock<File>>, Error> {
         let lock = self.place.as_ref().map(|place| place.pins.lock());
-        let lock = lock.transpose()?;
-        let applied = self.apply_locked(config, addresses);
-        drop(lock);
-        applied
+        lock.transpose()
     }
 
     fn apply_locked(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
@@ -168,6 +174,24 @@ impl Filter {
         let slots = sync::slots_in_use(&self.maps)?;
         let plan = Plan::new(config, &addresses, &slots)?;
         sync::apply(&mut self.maps, &plan)
+    }
+
+    /// Puts a mitigation into the maps, in place of one with the same id at the same app.
+    ///
+    /// # Errors
+    /// There is no room, or the kernel refuses a write.
+    pub fn put_mitigation(&mut self, signature: Signature) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        signatures::put(&mut self.maps, signature)
+    }
+
+    /// Takes a mitigation of the app at slot `scope` out of the maps.
+    ///
+    /// # Errors
+    /// The kernel refuses a write.
+    pub fn remove_mitigation(&mut self, scope: u32, id: u32) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        signatures::remove(&mut self.maps, scope, id)
     }
 
     /// Runs the program over `packet` (an Ethernet frame) `repeat` times

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    AppId, EventOutput, HeaderOn, Host, Limits, Protection, ProxyProtocol, Timeouts, XdpMode,
+    AppId, EventOutput, HeaderOn, Host, Limits, Mitigation, Protection, ProxyProtocol, Timeouts,
+    XdpMode,
 };
 
 fn config(apps: Vec<config::App>) -> Config {
@@ -69,6 +70,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             fragments: Mode::Enforce,
             packet_rate: rate,
             syn_rate: rate,
+            mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: config::Ceiling::NONE,
             tcp_session: None,

@@ -19,7 +19,7 @@ use spectrum_common::{
 pub use compile::Signature;
 pub(super) use place::Placed;
 
-use super::{clock, error::Error, maps::Maps};
+use super::{clock, error::Error, maps::Maps, sync};
 
 /// What a rule has matched, over all CPUs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,6 +92,18 @@ impl Maps {
         Ok(sum)
     }
 
+    /// Every mitigation, with what it has matched.
+    ///
+    /// # Errors
+    /// The kernel refuses a look-up.
+    pub fn mitigations(&self) -> Result<Vec<(Signature, Hits)>, Error> {
+        let all = self.signatures()?.into_iter();
+        let mitigations = all.filter(|installed| installed.signature.is_mitigation());
+        mitigations
+            .map(|installed| Ok((installed.signature, self.hits(&installed)?)))
+            .collect()
+    }
+
     /// What each custom rule has matched, by the slot of its app (0: the host's) and its id.
     ///
     /// # Errors
@@ -106,6 +118,33 @@ impl Maps {
         }
         Ok(hits)
     }
+}
+
+/// Puts a mitigation into the maps, in place of one with the same id at the same app.
+pub(super) fn put(maps: &mut Maps, signature: Signature) -> Result<(), Error> {
+    replace(maps, signature.scope(), signature.id(), Some(signature))
+}
+
+/// Takes a mitigation out of the maps.
+pub(super) fn remove(maps: &mut Maps, scope: u32, id: u32) -> Result<(), Error> {
+    replace(maps, scope, id, None)
+}
+
+fn replace(maps: &mut Maps, scope: u32, id: u32, new: Option<Signature>) -> Result<(), Error> {
+    let before = maps.signatures()?;
+    let is_other = |signature: &Signature| {
+        !signature.is_mitigation() || signature.scope() != scope || signature.id() != id
+    };
+    let installed = before.iter().map(|installed| installed.signature);
+    let wanted: Vec<Signature> = installed.filter(is_other).chain(new).collect();
+    let update = Update::begin(maps, &before, &wanted)?;
+    for (slot, app) in maps.apps_in_use()? {
+        let with_masks = update.with_masks(slot, app)?;
+        if with_masks != app {
+            sync::write_app(maps, slot, with_masks)?;
+        }
+    }
+    update.finish(maps)
 }
 
 /// An update of the maps that has begun: the new rules are there, and the apps do not know yet.
@@ -125,7 +164,7 @@ impl Update {
         let now = clock::monotonic_coarse_ns();
         let lives = |signature: &Signature| {
             let rule = &signature.rule;
-            rule.origin == origin::MITIGATION
+            signature.is_mitigation()
                 && slots.contains(&signature.scope())
                 && (rule.expires_ns == 0 || now < rule.expires_ns)
         };

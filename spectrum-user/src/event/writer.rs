@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Message, Receiver, Record, Sink};
+use serde::Serialize;
+
+use super::{Message, Receiver, Sink};
 use crate::config::EventOutput;
 
 /// Bytes that are gathered before a write, when records come faster than they can be written.
@@ -118,20 +120,22 @@ impl Writer {
 
 /// Each record is written at once, unless others wait behind it.
 fn write_all(receiver: &Receiver, mut lines: Lines, reopen: &AtomicBool) {
-    while let Ok(Message::Record(first)) = receiver.queue.recv() {
+    while let Ok(first) = receiver.queue.recv() {
         if reopen.swap(false, Ordering::Relaxed) {
             lines.reopen();
         }
-        lines.add(&first);
+        let mut next = Ok(first);
         loop {
-            match receiver.queue.try_recv() {
+            match next {
                 Ok(Message::Record(record)) => lines.add(&record),
+                Ok(Message::Mitigation(record)) => lines.add(&record),
                 Ok(Message::Close) | Err(TryRecvError::Disconnected) => {
                     lines.flush();
                     return;
                 }
                 Err(TryRecvError::Empty) => break,
             }
+            next = receiver.queue.try_recv();
         }
         lines.flush();
     }
@@ -156,7 +160,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn add(&mut self, record: &Record) {
+    fn add(&mut self, record: &impl Serialize) {
         let start = self.gathered.len();
         if serde_json::to_writer(&mut self.gathered, record).is_err() {
             self.gathered.truncate(start);

@@ -16,8 +16,8 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
-        Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits, Mode, Origin,
-        PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
+        Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits, Mitigation, Mode,
+        Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
     },
     event::{self, Kind, Record},
     proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
@@ -229,6 +229,7 @@ pub(crate) fn app(
             fragments: Mode::Off,
             packet_rate: off,
             syn_rate: off,
+            mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling::NONE,
             tcp_session: None,

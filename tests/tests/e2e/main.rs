@@ -18,6 +18,7 @@ mod harness;
 mod lab;
 mod life;
 mod logs;
+mod mitigation;
 mod programs;
 mod rates;
 mod reload;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         guide::CASES,
         rates::CASES,
         rules::CASES,
+        mitigation::CASES,
         ceilings::CASES,
         datagrams::CASES,
         reload::CASES,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use spectrum_user::config::{
     Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput, HeaderOn,
-    Host, Limits, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
-    XdpMode,
+    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts,
+    Transport, XdpMode,
     rule::{Action, Conditions, Rule},
 };
 
@@ -91,6 +91,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             fragments: Mode::Enforce,
             packet_rate: rate(Mode::Off, 1),
             syn_rate: rate(Mode::Off, 1),
+            mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling {
                 mode: Mode::Enforce,

@@ -1,12 +1,22 @@
 //! Custom rules: by field, in their order, and what each action does.
 
-use std::ops::RangeInclusive;
+use std::{
+    ops::RangeInclusive,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use spectrum_common::reason::Reason::{Blocked, CustomRule};
-use spectrum_user::config::{
-    Mode, Transport,
-    rule::{Action, Conditions, Family, Flags, Payload, Rule},
+use spectrum_common::{
+    reason::Reason::{Blocked, CustomRule, Signature as SignatureReason},
+    signature::{Fields, SignatureMask},
+};
+use spectrum_user::{
+    config::{
+        Mode, Transport,
+        rule::{Action, Conditions, Family, Flags, Payload, Rule},
+    },
+    dataplane::{clock, signatures::Signature},
 };
 
 use crate::{
@@ -266,7 +276,75 @@ pub(crate) fn rows() -> Vec<Row> {
 pub(crate) const SEQUENCES: &[(&str, Sequence)] = &[
     ("rule::a_rate_is_shared_by_all_sources", a_rate_is_shared),
     ("rule::hits_are_counted_by_rule", hits_are_counted),
+    (
+        "mitigation::drops_what_it_describes_until_it_ends",
+        a_mitigation_ends,
+    ),
+    (
+        "mitigation::comes_after_the_operators_own_rules",
+        a_mitigation_comes_last,
+    ),
 ];
+
+/// A mitigation of the app called "ruled", for packets from one port.
+fn from_port(fixture: &Fixture, port: u64, mode: Mode, expires_ns: u64) -> Result<Signature> {
+    let ports = |bits| Fields {
+        endpoint: bits << 32,
+        ..Fields::default()
+    };
+    let mask = SignatureMask {
+        fields: ports(0xffff),
+        ..SignatureMask::default()
+    };
+    let slot = fixture.slot(RULED)?;
+    let look = (mask, ports(port));
+    Ok(Signature::of_mitigation(1, slot, look, mode, expires_ns))
+}
+
+fn a_mitigation_ends(fixture: &mut Fixture) -> Result<()> {
+    let slot = fixture.slot(RULED)?;
+    let frame = udp_from(CLIENT, 5555, EDGE, 9000);
+    fixture.check(&frame, RULED, Passed)?;
+    let soon = clock::monotonic_coarse_ns() + 1_000_000_000;
+    for (mode, cell) in [
+        (Mode::Monitor, Monitored(SignatureReason)),
+        (Mode::Enforce, Dropped(SignatureReason)),
+    ] {
+        let signature = from_port(fixture, 5555, mode, 0)?;
+        fixture.filter().put_mitigation(signature)?;
+        fixture.check(&frame, RULED, cell)?;
+    }
+    fixture.check(&udp_from(CLIENT, 5556, EDGE, 9000), RULED, Passed)?;
+    fixture.check(&udp_from(CLIENT, 5555, EDGE, 7000), GAME, Passed)?;
+
+    let signature = from_port(fixture, 5555, Mode::Enforce, soon)?;
+    fixture.filter().put_mitigation(signature)?;
+    let known = fixture.filter().maps().mitigations()?;
+    ensure!(known.len() == 1 && known[0].1.packets == 2, "{known:?}");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while fixture.check(&frame, RULED, Passed).is_err() {
+        ensure!(Instant::now() < deadline, "it does not end by itself");
+        sleep(Duration::from_millis(50));
+    }
+    fixture.filter().remove_mitigation(slot, 1)?;
+    let left = fixture.filter().maps().mitigations()?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+fn a_mitigation_comes_last(fixture: &mut Fixture) -> Result<()> {
+    let slot = fixture.slot(RULED)?;
+    for (port, cell) in [(1060, Passed), (1100, Dropped(CustomRule))] {
+        let signature = from_port(fixture, port, Mode::Enforce, 0)?;
+        fixture.filter().put_mitigation(signature)?;
+        let port = u16::try_from(port)?;
+        fixture.check(&udp_from(CLIENT, port, EDGE, 9000), RULED, cell)?;
+    }
+    fixture
+        .filter()
+        .remove_mitigation(slot, 1)
+        .context("removing it")
+}
 
 fn a_rate_is_shared(fixture: &mut Fixture) -> Result<()> {
     for source in ["100.70.0.1", "100.70.0.2", "100.70.0.3"] {

@@ -12,7 +12,9 @@ use super::{
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Ceiling, Mode, PortRange, Protection, Rate, TcpSession, Transport};
+use crate::config::{
+    Ceiling, Mitigation, Mode, PortRange, Protection, Rate, Sensitivity, TcpSession, Transport,
+};
 
 /// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
 ///
@@ -111,6 +113,7 @@ pub(super) fn read(
     };
     let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
     let syn_rate = syn_rate(&mut table, is_udp);
+    let mitigation = mitigation(&mut table);
     let rules = rules::read(&mut table, Owner::App(transport, ports));
     let ceiling = ceiling(&mut table, is_udp);
     let udp = udp::read(&mut table, is_udp);
@@ -127,6 +130,7 @@ pub(super) fn read(
         fragments,
         packet_rate,
         syn_rate,
+        mitigation,
         rules,
         ceiling,
         tcp_session: udp
@@ -137,6 +141,16 @@ pub(super) fn read(
         amplification: udp.amplification,
     };
     (protection, udp.tcp_session)
+}
+
+fn mitigation(table: &mut Table<'_>) -> Mitigation {
+    let mut table = table.table("mitigation");
+    let sensitivity = table.get_or("sensitivity", Sensitivity::Medium, |value| {
+        value.choice(Sensitivity::WORDS)
+    });
+    let mode = table.get_or("mode", Mode::Enforce, scalar::mode);
+    table.finish();
+    Mitigation { sensitivity, mode }
 }
 
 /// The mode of the allowlist. A list without an entry would admit nobody.

@@ -10,7 +10,7 @@ use spectrum_ebpf::{limits, parse::protocol};
 
 use crate::{
     config::{
-        Transport,
+        Mode, Transport,
         rule::{Action, Conditions, Family, Rule},
     },
     dataplane::{clock, plan::mode_number},
@@ -47,6 +47,57 @@ impl Signature {
         signature.rule.mode = mode_number(rule.mode);
         signature.rule.rate = rate;
         signature
+    }
+
+    /// A mitigation of the app at slot `scope`: what `mask` leaves of a packet is `key`.
+    /// `expires_ns` is on the clock of [`clock::monotonic_coarse_ns`]; 0 = never.
+    pub fn of_mitigation(
+        id: u32,
+        scope: u32,
+        (mask, key): (SignatureMask, Fields),
+        mode: Mode,
+        expires_ns: u64,
+    ) -> Self {
+        let any = Self::matching(&Conditions::default(), scope);
+        let with = |scoped: Fields, more: Fields| Fields {
+            endpoint: scoped.endpoint | more.endpoint,
+            ..more
+        };
+        Self {
+            mask: SignatureMask {
+                fields: with(any.mask.fields, mask.fields),
+                ..mask
+            },
+            rule: SignatureRule {
+                key: with(any.rule.key, key),
+                order: MITIGATIONS | id,
+                action: action::DROP,
+                origin: origin::MITIGATION,
+                mode: mode_number(mode),
+                expires_ns,
+                ..any.rule
+            },
+        }
+    }
+
+    /// What a mitigation looks for, without the slot of its app.
+    pub fn unscoped(&self) -> (SignatureMask, Fields) {
+        let without_scope = |fields: Fields| Fields {
+            endpoint: fields.endpoint & (u64::MAX >> 16),
+            ..fields
+        };
+        let fields = without_scope(self.mask.fields);
+        (
+            SignatureMask {
+                fields,
+                ..self.mask
+            },
+            without_scope(self.rule.key),
+        )
+    }
+
+    pub fn is_mitigation(&self) -> bool {
+        self.rule.origin == origin::MITIGATION
     }
 
     /// What the conditions look for; without a place in the order, and without an action.

@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::config::{
-    Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mode, Origin, PortRange, Protection,
-    ProxyProtocol, Rate, Timeouts,
+    Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mitigation, Mode, Origin, PortRange,
+    Protection, ProxyProtocol, Rate, Timeouts,
 };
 
 fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -58,6 +58,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             datagrams: Datagrams::ANY,
             amplification: Amplification::ANY,
             syn_rate: off,
+            mitigation: Mitigation::OFF,
             rules: Vec::new(),
         },
     })
