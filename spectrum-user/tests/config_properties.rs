@@ -80,6 +80,7 @@ const KEYS: &[&str] = &[
     "protection.reflector_ports",
     "protection.packet_rate",
     "protection.syn_rate",
+    "protection.mitigation",
     "protection.rules",
     "interfaces",
     "xdp_mode",

@@ -8,18 +8,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use spectrum_tests::{
     attack::{self, Flood},
     client::{self, Probe},
-    daemon::AppDocument,
+    daemon::{AppDocument, status::Status},
     origin::{self, port},
     packet,
     topology::address::EDGE,
     wait,
 };
 
-use crate::harness::{Case, Scene, noise, shielded};
+use crate::harness::{Case, Scene, noise, shielded, wait_for};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -31,6 +32,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "mitigation::a_crowd_of_real_clients_is_let_alone",
         needs: &[],
         run: a_crowd_of_real_clients_is_let_alone,
+    },
+    Case {
+        name: "mitigation::a_signature_outlives_the_daemon_and_is_taken_over",
+        needs: &[],
+        run: a_signature_outlives_the_daemon_and_is_taken_over,
     },
     Case {
         name: "mitigation::what_the_operator_removes_stays_away",
@@ -133,6 +139,43 @@ fn a_crowd_of_real_clients_is_let_alone() -> Result<()> {
         let filter = scene.filter("echo.lab")?;
         ensure!(filter.dropped("signature") == 0, "{filter:?}");
         Ok(())
+    })
+}
+
+fn a_signature_outlives_the_daemon_and_is_taken_over() -> Result<()> {
+    shielded(&[ECHO], |scene| {
+        let _echo = origin::udp_echo(&scene.lab.origin, port::ECHO)?;
+        let clients = [client(&scene)?, client(&scene)?];
+        wait_for_state(&scene, "calm")?;
+        let flood = fixed_prefix(&scene, u64::MAX)?.start(&scene.lab.attacker)?;
+        let id = wait_for_mitigation(&scene)?["id"].clone();
+        // Nobody is served without a daemon, and nobody shall wait for it.
+        drop(clients);
+        let Scene { site, daemon, .. } = &scene;
+        daemon.signal(Signal::SIGKILL)?;
+        wait_for(site, "the filter to go on alone", |status| {
+            ensure!(status.daemon.is_none(), "the daemon is still there");
+            Ok(())
+        })?;
+        let dropped = |status: &Status| -> Result<u64> {
+            Ok(status.app("echo.lab")?.filter.dropped("signature"))
+        };
+        let before = dropped(&site.status()?)?;
+        wait_for(site, "the flood to be dropped without a daemon", |status| {
+            let now = dropped(status)?;
+            ensure!(now >= before + 5000, "{now}, {before} before");
+            Ok(())
+        })?;
+        let _next = site.start()?;
+        let known = mitigations(&scene)?;
+        let ids: Vec<&Value> = known.iter().map(|mitigation| &mitigation["id"]).collect();
+        ensure!(ids == [&id], "{known:?}");
+        flood.stop()?;
+        wait::until("the signature to go", ENGINE_PATIENCE, || {
+            let left = mitigations(&scene)?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(())
+        })
     })
 }
 

@@ -12,6 +12,7 @@
 )]
 
 mod generator;
+mod mitigations;
 mod operator;
 #[path = "../support/policy.rs"]
 mod policy;
@@ -78,6 +79,17 @@ fn main() -> ExitCode {
             agree(&mut filter, &config, random, FRAMES, &mut seen)?;
             seen.ensure_every_reason_but_rates("dropped")
         }),
+        trial("agrees::with_mitigations", |random| {
+            let mut seen = Seen::default();
+            let mut config = generator::policy(Mode::Enforce);
+            // They would leave the mitigations hardly a packet.
+            config.host.rules.clear();
+            let mut filter = load(&config)?;
+            let config = mitigations::install(&mut filter, &config)?;
+            agree(&mut filter, &config, random, FRAMES, &mut seen)?;
+            seen.ensure_often("dropped signature")?;
+            seen.ensure_often("monitored signature")
+        }),
         trial("agrees::with_rates_enforced", |random| {
             rates::agree(Mode::Enforce, random, FRAMES)
         }),
@@ -139,12 +151,16 @@ impl Seen {
         let stateless =
             reasons.filter(|reason| !matches!(reason, PacketRate | SynRate | Signature | Ceiling));
         for reason in stateless {
-            let key = format!("{how} {}", reason.name());
-            let times = self.0.get(&key).copied().unwrap_or_default();
-            ensure!(times >= 10, "{key} only {times} times: {:?}", self.0);
+            self.ensure_often(&format!("{how} {}", reason.name()))?;
         }
         let passed = self.0.get("passed").copied().unwrap_or_default();
         ensure!(passed >= 500, "passed only {passed} times: {:?}", self.0);
+        Ok(())
+    }
+
+    fn ensure_often(&self, key: &str) -> Result<()> {
+        let times = self.0.get(key).copied().unwrap_or_default();
+        ensure!(times >= 10, "{key} only {times} times: {:?}", self.0);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use spectrum_user::config::{
 };
 
 use crate::generator::{CONNECTED, SERVICE};
+use crate::mitigations::FIRST_ID;
 
 /// The end of a packet: the app (`None`: the host) and what was done.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,7 +200,7 @@ fn is_connected(source: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&source))
 }
 
-/// The custom rules of host and app by id, those of the host first, up to the one that decides; of
+/// The custom rules of host and app and the mitigations by id, those of the host first, up to the one that decides; of
 /// those that only monitor, the first speaks for all. Returns whether one spares the packet the
 /// rules that come after.
 fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) -> bool {
@@ -215,6 +216,7 @@ fn judge_rules(judge: &mut Judge, config: &Config, app: &App, facts: &Facts) -> 
         }
         is_watched |= rule.mode == Mode::Monitor;
         match rule.action {
+            Action::Drop if rule.id >= FIRST_ID => judge.rule(rule.mode, "signature"),
             Action::Drop => judge.rule(rule.mode, "custom_rule"),
             // The rates of the model's rules are never reached.
             Action::RateLimit { .. } | Action::Pass => {}
