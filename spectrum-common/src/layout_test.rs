@@ -47,7 +47,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<PortSet>(), 8192);
     assert_eq!(size_of::<DropEvent>(), 8 + 8 + 16 + 16 + 2 + 2 + 5 * 4);
     assert_eq!(size_of::<EventBudget>(), 6 * 8);
-    assert_eq!(size_of::<Sample>(), 8 + 6 * 4 + 128);
+    assert_eq!(size_of::<Sample>(), 8 + 5 * 4 + 2 * 2 + 128);
     assert_eq!(size_of::<Settings>(), 10 * 4);
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);

@@ -13,7 +13,8 @@ pub const PER_SECOND: u32 = 4096;
 pub struct Sample {
     /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub time_ns: u64,
-    /// Packets of the app that the CPU has met since its last sample, this one included.
+    /// Packets of the app that the CPU has met since its last sample, this one included: what its
+    /// last sample stands for.
     pub weight: u32,
     /// The app's slot.
     pub app: u32,
@@ -25,7 +26,8 @@ pub struct Sample {
     /// Bytes of the whole frame.
     pub length: u32,
     /// How many of them are in `bytes`.
-    pub captured: u32,
+    pub captured: u16,
+    pub cpu: u16,
     pub bytes: [u8; BYTES],
 }
 

@@ -2,7 +2,8 @@
 
 use spectrum_common::{event::EventBudget, sample::SamplePace, settings::Settings};
 
-/// If a packet is to be sampled, how many packets it stands for.
+/// If a packet is to be sampled, how many packets the last sample stands for: itself and those that
+/// came after it in its tick.
 #[inline(always)]
 pub fn weigh(pace: &mut SamplePace, jiffies: u64) -> Option<u32> {
     #[expect(

@@ -11,8 +11,8 @@ use spectrum_ebpf::{
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<AppCounters, { size::APPS }> = PerCpuArray::new();
 
-/// Counts a packet in the cell of its verdict. If it is to be sampled, says how many packets it
-/// stands for.
+/// Counts a packet in the cell of its verdict. If it is to be sampled, says how many packets the
+/// last sample stands for.
 #[inline(always)]
 pub(crate) fn count(verdict: &Verdict, packet: &Packet) -> Option<u32> {
     let counters = COUNTERS.get_ptr_mut(verdict.slot)?;

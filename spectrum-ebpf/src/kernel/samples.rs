@@ -5,7 +5,7 @@ use core::hint::black_box;
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, xdp_md},
     btf_maps::{PerCpuArray, RingBuf},
-    helpers::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_xdp_load_bytes},
+    helpers::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_xdp_load_bytes},
     macros::btf_map,
 };
 use spectrum_common::{
@@ -67,7 +67,8 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
         let bytes = (&raw mut (*sample).bytes).cast();
         let captured = captured(length);
         let read = bpf_xdp_load_bytes(ctx, 0, bytes, captured);
-        (*sample).captured = if read == 0 { captured } else { 0 };
+        (*sample).captured = if read == 0 { captured as u16 } else { 0 };
+        (*sample).cpu = bpf_get_smp_processor_id() as u16;
     }
     record.submit(BPF_RB_NO_WAKEUP.into());
     sampling::sent(budget);

@@ -38,7 +38,7 @@ fn an_event_that_finds_no_room_is_counted() {
 
 /// The samples of an app stand for all its packets, and are as many as the ticks at the most.
 #[test]
-fn a_tick_has_one_sample_and_the_next_stands_for_the_rest() {
+fn a_tick_has_one_sample_and_the_next_says_what_it_stood_for() {
     let mut pace = SamplePace::default();
     let ticks = [7, 7, 7, 8, 9, 9, 12];
     let weights = ticks.map(|tick| weigh(&mut pace, tick));

@@ -1,6 +1,6 @@
 //! Samples of all packets, passed and dropped, from the ring buffer.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use aya::maps::{MapData, RingBuf};
 use spectrum_common::{
@@ -20,7 +20,8 @@ use spectrum_ebpf::{
 pub struct Sample {
     /// Time since boot.
     pub time: Duration,
-    /// Packets of the app that the CPU has met since its last sample, this one included.
+    /// Packets of the app that it stands for: itself, and those that the CPU met after it in the
+    /// same tick.
     pub weight: u32,
     pub verdict: Verdict,
     pub packet: Packet,
@@ -30,23 +31,20 @@ pub struct Sample {
 
 impl Sample {
     /// `None` if the record is not of this version.
-    fn from_record(record: &[u8]) -> Option<Self> {
-        if record.len() < size_of::<sample::Sample>() {
-            return None;
-        }
-        // SAFETY: long enough, and every bit pattern is a valid `Sample`.
-        let sample = unsafe { record.as_ptr().cast::<sample::Sample>().read_unaligned() };
+    fn from_layout(sample: &sample::Sample) -> Option<Self> {
         let reason = u64::from(sample.reason);
         let bits = u64::from(sample.app) << 32 | reason << 8 | u64::from(sample.mode);
         let frame = Captured {
-            bytes: sample.bytes.get(..(sample.captured as usize).min(BYTES))?,
+            bytes: sample
+                .bytes
+                .get(..usize::from(sample.captured).min(BYTES))?,
             length: sample.length,
         };
         let mut packet = Packet::default();
         parse(&frame, &mut packet);
         Some(Self {
             time: Duration::from_nanos(sample.time_ns),
-            weight: sample.weight,
+            weight: 1,
             verdict: Verdict::from_bits(bits),
             packet,
             fields: signatures::fields(&frame, &packet, 0, 0),
@@ -89,19 +87,42 @@ impl Bytes for Captured<'_> {
 }
 
 /// The one reader of a filter's samples.
-pub struct Samples(RingBuf<MapData>);
+pub struct Samples {
+    ring: RingBuf<MapData>,
+    /// The last sample of each CPU and app: only the next one says what it stands for.
+    last: BTreeMap<(u16, u32), Sample>,
+}
 
 impl Samples {
     pub(super) const fn new(ring: RingBuf<MapData>) -> Self {
-        Self(ring)
+        Self {
+            ring,
+            last: BTreeMap::new(),
+        }
     }
 
-    /// Those that have come since the last time, at most `most` of them.
+    /// Those of which it has become known what they stand for, from at most `most` records.
     pub fn drain(&mut self, most: usize) -> Vec<Sample> {
         let mut samples = Vec::new();
         for _ in 0..most {
-            let Some(record) = self.0.next() else { break };
-            samples.extend(Sample::from_record(&record));
+            let Some(record) = self.ring.next() else {
+                break;
+            };
+            if record.len() < size_of::<sample::Sample>() {
+                continue;
+            }
+            // SAFETY: long enough, and every bit pattern is a valid `Sample`.
+            let layout = unsafe { record.as_ptr().cast::<sample::Sample>().read_unaligned() };
+            let place = (layout.cpu, layout.app);
+            if let Some(last) = self.last.remove(&place) {
+                samples.push(Sample {
+                    weight: layout.weight,
+                    ..last
+                });
+            }
+            if let Some(sample) = Sample::from_layout(&layout) {
+                self.last.insert(place, sample);
+            }
         }
         samples
     }

@@ -1,7 +1,7 @@
 //! What the packets of a flood have in common.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     net::IpAddr,
 };
@@ -34,6 +34,8 @@ pub(super) struct Suspect {
 pub(super) struct Candidate {
     pub(super) fingerprint: Fingerprint,
     pub(super) matching: usize,
+    /// Different sources among these.
+    pub(super) sources: usize,
     pub(super) spared_matching: usize,
 }
 
@@ -48,6 +50,9 @@ const PARTS: [(u64, u64); 4] = [(0, LENGTH), (0, HOPS), (SOURCE_PORT, 0), (0, TC
 const TCP_PART: usize = 3;
 /// Bytes from the beginning of the payload, and their points.
 const PREFIXES: [(u32, u32); 4] = [(0, 0), (4, 2), (8, 3), (16, 4)];
+
+/// Fewer sources are for the limits per source: one new client would do for a fingerprint.
+const LEAST_SOURCES: usize = 8;
 
 /// A fingerprint of fewer points may be that of half the world.
 const LEAST_POINTS: u32 = 2;
@@ -157,9 +162,16 @@ pub(super) fn find<'a>(
             .clone()
             .filter(|packet| fingerprint.matches(packet))
             .count();
-        (spared_matching <= most).then_some(Candidate {
+        let matches = |suspect: &&Suspect| fingerprint.matches(&suspect.packet);
+        let sources = suspects
+            .iter()
+            .filter(matches)
+            .map(|suspect| suspect.source);
+        let sources = sources.collect::<HashSet<_>>().len();
+        (spared_matching <= most && sources >= LEAST_SOURCES).then_some(Candidate {
             fingerprint,
             matching,
+            sources,
             spared_matching,
         })
     };

@@ -1,9 +1,6 @@
 //! One app: calm or under a flood, and what holds against it.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     Decision, Evidence, LIFETIME, Mitigation, Observation, State, View, WINDOW, Wish,
@@ -284,11 +281,6 @@ impl AppState {
     fn decide(&self, bounds: &Bounds, rate: u64, now: Duration) -> Option<(Fingerprint, Evidence)> {
         let samples = self.baseline.samples();
         let found = fingerprint::find(&self.suspects, samples.iter(), bounds)?;
-        let matching = self
-            .suspects
-            .iter()
-            .filter(|suspect| found.fingerprint.matches(&suspect.packet));
-        let sources: HashSet<_> = matching.map(|suspect| suspect.source).collect();
         let since = self.flooded_since.unwrap_or(now);
         let after = now.saturating_sub(since);
         let evidence = Evidence {
@@ -297,7 +289,7 @@ impl AppState {
             after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
             samples: self.suspects.len(),
             matching: found.matching,
-            sources: sources.len(),
+            sources: found.sources,
             baseline_samples: samples.len(),
             baseline_matching: found.spared_matching,
         };

@@ -79,6 +79,8 @@ struct Scene {
     random: Random,
     now: Duration,
     decisions: Vec<Decision>,
+    /// All packets come from one source.
+    lone_source: bool,
 }
 
 impl Scene {
@@ -94,6 +96,7 @@ impl Scene {
             random: Random(seed),
             now: Duration::ZERO,
             decisions: Vec::new(),
+            lone_source: false,
         }
     }
 
@@ -111,9 +114,14 @@ impl Scene {
                 });
                 let Some((_, packet)) = kind else { continue };
                 let packet = packet(&mut self.random);
+                let source = if self.lone_source {
+                    7
+                } else {
+                    self.random.next() as u32
+                };
                 let observation = Observation {
                     app: APP,
-                    source: std::net::Ipv4Addr::from(self.random.next() as u32).into(),
+                    source: std::net::Ipv4Addr::from(source).into(),
                     weight: u32::try_from(total / samples).unwrap_or(u32::MAX).max(1),
                     packet,
                 };
@@ -231,6 +239,16 @@ fn a_server_that_has_just_opened_is_not_cut_off_from_its_first_crowd() {
     let mut scene = Scene::new(Sensitivity::Medium, 4);
     scene.play(5, &[(0, &clients)]);
     scene.play(20, &[(60_000, &clients)]);
+    assert_eq!(scene.decisions, []);
+}
+
+/// What a single source sends is for the limits per source, however much it is.
+#[test]
+fn a_busy_new_client_is_no_flood() {
+    let mut scene = Scene::new(Sensitivity::High, 7);
+    scene.play(30, &[(200, &clients)]);
+    scene.lone_source = true;
+    scene.play(10, &[(40_000, &fixed_prefix)]);
     assert_eq!(scene.decisions, []);
 }
 

@@ -102,7 +102,8 @@ fn a_flood_is_met_by_its_fingerprint_and_clients_are_served() -> Result<()> {
         })?;
         let log = std::fs::read_to_string(scene.site.events())?;
         for event in ["mitigationInstalled", "mitigationExpired"] {
-            ensure!(log.contains(event), "no {event} in the log of events");
+            let times = log.matches(event).count();
+            ensure!(times == 1, "{event} {times} times in the log of events");
         }
         Ok(())
     })
