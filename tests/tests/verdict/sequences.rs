@@ -4,7 +4,8 @@ mod ceilings;
 mod guests;
 
 use std::{
-    net::{TcpListener, UdpSocket},
+    net::{IpAddr, TcpListener, UdpSocket},
+    str::FromStr as _,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -241,12 +242,13 @@ fn passes_before_long(fixture: &mut Fixture, packet: &[u8]) -> Result<()> {
 fn samples_tell(fixture: &mut Fixture) -> Result<()> {
     let slot = fixture.slot(Some("game"))?;
     let mut samples = fixture.filter().take_samples()?;
-    let passed = tagged(udp("100.68.0.1", EDGE, 7000), 0x8100);
-    let dropped = udp("198.18.0.7", EDGE, 7000);
-    for (frame, outcome) in [
-        (passed, Outcome::Passed),
-        (dropped, Outcome::Dropped(Blocked)),
+    // No other trial sends from here.
+    for (source, outcome) in [
+        ("100.68.0.1", Outcome::Passed),
+        ("198.18.1.68", Outcome::Dropped(Blocked)),
     ] {
+        let frame = tagged(udp(source, EDGE, 7000), 0x8100);
+        let from = IpAddr::from_str(source)?.into();
         let verdict = Verdict { slot, outcome };
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut sent = 0;
@@ -255,10 +257,11 @@ fn samples_tell(fixture: &mut Fixture) -> Result<()> {
             fixture.filter().test_run(&frame, 10)?;
             sent += 10;
             let mut known = samples.drain(1000).into_iter();
-            if let Some(sample) = known.rfind(|sample| sample.verdict == verdict) {
+            if let Some(sample) = known.rfind(|sample| sample.packet.source == from) {
                 break sample;
             }
         };
+        ensure!(sample.verdict == verdict, "{sample:?}");
         ensure!(sample.packet.length as usize == frame.len(), "{sample:?}");
         ensure!((1..=sent).contains(&sample.weight), "{sample:?} of {sent}");
         let [payload, _] = sample.fields.payload;
