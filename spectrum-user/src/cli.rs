@@ -7,6 +7,7 @@ pub mod detach;
 pub mod generate;
 pub mod mitigations;
 pub mod output;
+pub mod replay;
 pub mod run;
 pub mod status;
 pub mod why;
@@ -60,6 +61,7 @@ pub enum Command {
     Unblock(Unblock),
     Allow(Allow),
     Why(Why),
+    Replay(Replay),
     Mitigations(Mitigations),
     Detach(Detach),
     #[command(hide = true)]
@@ -217,6 +219,43 @@ pub enum MitigationAction {
 pub struct MitigationId {
     /// The number that `spectrum mitigations` shows
     pub id: u32,
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Say what the filter would do with recorded packets
+///
+/// Runs the real program over each packet of a file, with the rules of the filter that runs, or of
+/// the documents if none does. Neither counters nor limits of the filter change; rates, ceilings and
+/// rules that limit are not judged, for a replay is far from the pace at which the packets came.
+///
+/// Ends with 0, with 1 if the file cannot be replayed, and with 3 if a packet met another end than
+/// `--expect` says.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum replay attack.pcap
+  spectrum replay attack.pcapng --app mc.example.com --quiet
+  spectrum replay attack.pcap --expect drop           For CI: 0 if all of them are dropped
+  spectrum replay clients.pcap --edge 192.0.2.1 --expect pass")]
+pub struct Replay {
+    /// A file of packets on Ethernet, pcap or pcapng
+    pub file: PathBuf,
+    /// Only packets to this app, by name or id
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// By the documents, as if the shielded interfaces had this address (may be repeated)
+    #[arg(long, value_name = "ADDRESS")]
+    pub edge: Vec<IpAddr>,
+    /// By the filter of this interface, if several are shielded
+    #[arg(long, value_name = "NAME", conflicts_with = "edge")]
+    pub interface: Option<String>,
+    /// The end that every packet must meet: `pass`, `monitor`, `drop`, or a reason
+    #[arg(long, value_name = "END", value_parser = replay::End::parse)]
+    pub expect: Option<replay::End>,
+    /// Only the summary
+    #[arg(short, long)]
+    pub quiet: bool,
     #[command(flatten)]
     pub format: Format,
 }

@@ -20,6 +20,7 @@ mod pins;
 mod plan;
 mod proven;
 mod random;
+pub mod replay;
 pub mod samples;
 mod shared_words;
 pub mod signatures;

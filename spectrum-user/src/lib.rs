@@ -16,4 +16,5 @@ pub mod dataplane;
 pub mod event;
 pub mod mitigation;
 pub mod proxy;
+pub mod recording;
 pub mod status;

@@ -76,6 +76,11 @@ impl Filter {
         Self::finish(&mut EbpfLoader::new(), None, false)
     }
 
+    /// The same with the table of the lists that is pinned at `table`, which it does not change.
+    pub(super) fn load_private_beside(table: PathBuf) -> Result<Self, Error> {
+        Self::finish(&mut EbpfLoader::new(), Some(table), false)
+    }
+
     /// The same with a program that writes every packet to the log.
     ///
     /// # Errors

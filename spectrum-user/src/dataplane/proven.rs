@@ -1,7 +1,7 @@
 //! Writes down which sources have proved to be real, and which hold TCP connections now, for the
 //! filter to know them.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::atomic::Ordering};
 
 use aya::maps::Map;
 use spectrum_common::proven::{ProvenSet, SETS, WAYS};
@@ -25,6 +25,13 @@ impl SourceSets {
         let first = first_word(place);
         ProvenSet {
             entries: std::array::from_fn(|way| self.0.get(first + way)),
+        }
+    }
+
+    /// Makes the map hold what another holds.
+    pub(super) fn copy(&self, from: &Self) {
+        for (index, word) in from.0.all().iter().enumerate() {
+            self.0.set(index, word.load(Ordering::Relaxed));
         }
     }
 

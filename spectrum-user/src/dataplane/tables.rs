@@ -6,7 +6,7 @@ use std::{borrow::Borrow, collections::BTreeMap, net::IpAddr};
 use spectrum_common::{
     access::Line,
     address::Address,
-    app::App,
+    app::{App, HOST_SLOT},
     edge::Edge,
     maps as names,
     settings::Settings,
@@ -68,6 +68,31 @@ impl Maps {
             }
         }
         Ok(None)
+    }
+
+    /// The slot of the app that a packet is for; [`HOST_SLOT`] if there is none.
+    ///
+    /// # Errors
+    /// The kernel refuses a look-up.
+    pub(super) fn slot_of(&self, packet: &Packet) -> Result<u32, Error> {
+        let tables = View {
+            maps: self,
+            settings: self.settings()?,
+            edges: self.edges()?.into_iter().collect(),
+        };
+        let directory = tables.edge(&packet.destination).map(|edge| {
+            if packet.protocol == protocol::TCP {
+                edge.tcp_directory
+            } else {
+                edge.udp_directory
+            }
+        });
+        Ok(match directory {
+            Some(directory) if packet.has_ports => {
+                tables.app_slot(directory, packet.destination_port)
+            }
+            Some(_) | None => HOST_SLOT,
+        })
     }
 }
 

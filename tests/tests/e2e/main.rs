@@ -22,6 +22,7 @@ mod mitigation;
 mod programs;
 mod rates;
 mod reload;
+mod replay;
 mod rules;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ceilings::CASES,
         datagrams::CASES,
         reload::CASES,
+        replay::CASES,
         life::CASES,
         endurance::CASES,
         logs::CASES,
