@@ -1,9 +1,10 @@
 //! Per-source state in a set-associative array.
 //!
 //! The array has a fixed size and is never filled by insertion: a source that is not found takes
-//! the place of the source of its set that was seen longest ago. A flood from random sources
-//! therefore costs the same as one from a single source, and can push out limits and counters of
-//! idle sources but nothing that protects anyone.
+//! the place of the source of its set that was seen longest ago, where one that has sent much counts
+//! as seen later. A flood from random sources therefore costs the same as one from a single source,
+//! and can push out limits and counters of idle sources but nothing that protects anyone, nor those
+//! that send most.
 
 use crate::address::Address;
 
@@ -39,7 +40,7 @@ pub struct Source {
 pub struct SourceSet {
     /// Part of the hash of each source; 0 = unused.
     pub tags: [u32; WAYS],
-    /// Low bits of the jiffies at which each source was seen last.
-    pub seen: [u32; WAYS],
+    /// Low bits of the jiffies up to which each source has precedence over one that was seen later.
+    pub kept_until: [u32; WAYS],
     pub sources: [Source; WAYS],
 }

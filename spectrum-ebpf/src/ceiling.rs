@@ -36,6 +36,29 @@ pub struct Dues<D> {
     pub flows: D,
 }
 
+/// Would the packet of a newcomer be above a bound? Asked before anything is charged: in a flood of
+/// newcomers, most packets need no more than this.
+#[inline(always)]
+pub fn is_closed(
+    ceiling: &Ceiling,
+    packet: &Packet,
+    dues: &Dues<impl Due>,
+    share: &CeilingShare,
+    jiffies: u64,
+) -> bool {
+    let claim = |bound, units| Claim {
+        bound,
+        units,
+        is_proven: false,
+        now: jiffies << TICK_SHIFT,
+    };
+    let opens = packet.opens_tcp() || packet.protocol == protocol::UDP;
+    let bytes = u64::from(packet.length);
+    opens && claim(&ceiling.flows, 1).is_hopeless(&dues.flows, share.flows)
+        || claim(&ceiling.packets, 1).is_hopeless(&dues.packets, share.packets)
+        || claim(&ceiling.bytes, bytes).is_hopeless(&dues.bytes, share.bytes)
+}
+
 /// Charges a packet to its app; `false` if it is above a bound.
 ///
 /// `share` belongs to this CPU; `jiffies` is the kernel's clock, in ticks. What one bound refuses
@@ -81,12 +104,12 @@ impl Claim<'_> {
         if self.bound.interval == 0 {
             return true;
         }
-        let cost = (self.bound.interval * self.units) >> UNIT_SHIFT;
+        let cost = self.cost();
         if cost <= *share {
             *share -= cost;
             return true;
         }
-        let open = self.bound.tolerance / 2;
+        let open = self.open();
         let batch = cost.max(open / BATCHES);
         if self.draw(due, batch, open) {
             *share += batch - cost;
@@ -94,6 +117,23 @@ impl Claim<'_> {
         }
         // Nothing in advance: what is left is not for the newcomers who come next.
         self.is_proven && self.draw(due, cost, self.bound.tolerance)
+    }
+
+    /// Whether [`Claim::take`] would refuse a newcomer now.
+    #[inline(always)]
+    fn is_hopeless(&self, due: &impl Due, share: u64) -> bool {
+        self.bound.interval != 0 && self.cost() > share && due.get() > self.now + self.open()
+    }
+
+    #[inline(always)]
+    const fn cost(&self) -> u64 {
+        (self.bound.interval * self.units) >> UNIT_SHIFT
+    }
+
+    /// How far newcomers may be ahead.
+    #[inline(always)]
+    const fn open(&self) -> u64 {
+        self.bound.tolerance / 2
     }
 
     /// Takes `cost` from all, if they are ahead by no more than `tolerance`.

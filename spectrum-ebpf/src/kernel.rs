@@ -104,6 +104,11 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn is_closed_to(&self, packet: &Packet, slot: u32, app: &App) -> bool {
+        ceilings::closed(packet, slot, app) != 0
+    }
+
+    #[inline(always)]
     fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool {
         ceilings::above(packet, slot, app) != 0
     }

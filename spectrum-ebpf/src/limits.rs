@@ -133,28 +133,28 @@ fn count<'set>(
         reason = "ages are compared modulo 2^32"
     )]
     let now = jiffies as u32;
-    let mut oldest = 0;
-    let mut oldest_age = 0;
+    let mut least = 0;
+    let mut least_left = i32::MAX;
     for way in 0..WAYS {
         if set.tags[way] == tag && account.owns(&set.sources[way]) {
-            set.seen[way] = now;
             let source = &mut set.sources[way];
             source.packets += 1;
             source.bytes += u64::from(length);
+            set.kept_until[way] = now.wrapping_add(ticks_kept(source.packets));
             return source;
         }
-        let age = match set.tags[way] {
-            0 => u32::MAX,
-            _ => now.wrapping_sub(set.seen[way]),
+        let left = match set.tags[way] {
+            0 => i32::MIN,
+            _ => set.kept_until[way].wrapping_sub(now).cast_signed(),
         };
-        if age > oldest_age {
-            oldest = way;
-            oldest_age = age;
+        if left < least_left {
+            least = way;
+            least_left = left;
         }
     }
-    set.tags[oldest] = tag;
-    set.seen[oldest] = now;
-    set.sources[oldest] = Source {
+    set.tags[least] = tag;
+    set.kept_until[least] = now.wrapping_add(ticks_kept(1));
+    set.sources[least] = Source {
         address: account.address,
         app: account.slot,
         reserved: 0,
@@ -165,7 +165,20 @@ fn count<'set>(
         packet_due: jiffies << TICK_SHIFT,
         syn_due: jiffies << TICK_SHIFT,
     };
-    &mut set.sources[oldest]
+    &mut set.sources[least]
+}
+
+/// How long a source has precedence over one that was seen just now, in ticks: a flood of sources
+/// that send one packet each must not push out those that send many.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
+const fn ticks_kept(packets: u64) -> u32 {
+    const MOST: u64 = 255;
+    if packets < MOST {
+        packets as u32
+    } else {
+        MOST as u32
+    }
 }
 
 /// The generic cell rate algorithm (ITU-T I.371): a source may be ahead of its rate by the

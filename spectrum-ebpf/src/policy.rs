@@ -164,6 +164,12 @@ fn judge_app(
     if app.session != mode::OFF && !tables.has_tcp_session(&packet.source, app) {
         case.matched(app.session, Reason::NoTcpSession)?;
     }
+    // What the ceiling would refuse is refused before it makes an entry among the sources: a flood
+    // of newcomers is cheaper so, and the sources that count stay there.
+    let is_capped = app.ceiling.mode == mode::ENFORCE;
+    if is_capped && tables.is_closed_to(packet, case.slot, app) {
+        return Err(Dropped(Reason::Ceiling));
+    }
     judge_rates(case, packet, app, tables)?;
     if app.ceiling.mode != mode::OFF && tables.is_above_ceiling(packet, case.slot, app) {
         case.matched(app.ceiling.mode, Reason::Ceiling)?;

@@ -48,6 +48,10 @@ pub trait Tables {
     /// Does the source hold a TCP connection with the app that this one asks for?
     fn has_tcp_session(&self, source: &Address, app: &App) -> bool;
 
+    /// Has the source of the packet not proved to be real, while the app has no room for newcomers?
+    /// See [`ceiling::is_closed`](crate::ceiling::is_closed). Only asked where there is a ceiling.
+    fn is_closed_to(&self, packet: &Packet, slot: u32, app: &App) -> bool;
+
     /// Charges a packet to its app, see [`ceiling::admits`](crate::ceiling::admits): is it above
     /// the ceiling? Only asked where there is one.
     fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool;

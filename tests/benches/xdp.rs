@@ -32,7 +32,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use spectrum_tests::peers::report::{Report, Row, machine, median};
 use spectrum_user::{
     config::{
-        Config, Mode, Transport,
+        AppId, Config, Mode, TcpSession, Transport,
         rule::{Action, Conditions, Payload, Rule},
     },
     dataplane::{Filter, counters::Snapshot},
@@ -81,6 +81,8 @@ struct Arguments {
     /// `table` or `json`
     #[arg(short, long, default_value = "table")]
     output: String,
+    /// Only verdicts whose name has this in it
+    filter: Option<String>,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -112,6 +114,16 @@ fn random(name: &'static str, frame: Vec<u8>, goal: f64) -> Case {
         sources: Sources::Random,
         goal: Some(goal),
         ..case(name, frame, "passed")
+    }
+}
+
+/// Of sources that differ in so many bits.
+fn flood(name: &'static str, frame: Vec<u8>, bits: u8, ends_in: &'static str) -> Case {
+    // Where the program that varies them looks for their number.
+    let identification = IP + 5;
+    Case {
+        ends_in,
+        ..random(name, with(frame, identification, bits), 5.0)
     }
 }
 
@@ -183,6 +195,11 @@ fn cases() -> Vec<Case> {
             tcp(CLIENT_V6, EDGE_V6, 80, ACK | PSH),
             2.5,
         ),
+        random(
+            "pass: random sources with rates on",
+            tcp(CLIENT, EDGE, 90, ACK | PSH),
+            8.0,
+        ),
         case(
             "drop: not on the allowlist",
             syn(CLIENT, EDGE, 22),
@@ -215,6 +232,41 @@ fn cases() -> Vec<Case> {
         ),
         case("drop: over the SYN rate", syn(CLIENT, EDGE, 92), "syn_rate"),
         case(
+            "pass: UDP of a known source under a ceiling",
+            udp(CLIENT, EDGE, 9400),
+            "passed",
+        ),
+        flood(
+            "drop: above the ceiling, 1,024 random sources",
+            udp(CLIENT, EDGE, 9400),
+            10,
+            "ceiling",
+        ),
+        flood(
+            "drop: above the ceiling, 65,536 random sources",
+            udp(CLIENT, EDGE, 9400),
+            16,
+            "ceiling",
+        ),
+        flood(
+            "drop: above the ceiling, 16,777,216 random sources",
+            udp(CLIENT, EDGE, 9400),
+            24,
+            "ceiling",
+        ),
+        flood(
+            "drop: SYNs above the ceiling, 16,777,216 random sources",
+            syn(CLIENT, EDGE, 93),
+            24,
+            "ceiling",
+        ),
+        flood(
+            "drop: no TCP session, 16,777,216 random sources",
+            udp(CLIENT, EDGE, 9401),
+            24,
+            "no_tcp_session",
+        ),
+        case(
             "drop: custom rule, the last of 16 in 4 masks",
             udp_from(CLIENT, 1003, EDGE, 9000),
             "custom_rule",
@@ -245,6 +297,9 @@ fn config() -> Config {
         app("slow", Tcp, 91, 91),
         app("shy", Tcp, 92, 92),
         app("signed", Udp, 9000, 9000),
+        app("crowded", Udp, 9400, 9400),
+        app("crowded-tcp", Tcp, 93, 93),
+        app("guests", Udp, 9401, 9401),
     ];
     for app in &mut apps {
         let rules = &mut app.protection;
@@ -254,6 +309,17 @@ fn config() -> Config {
                 rules.packet_rate = rate(Mode::Enforce, 1);
                 rules.packet_rate.per_second = 1_000_000_000;
                 rules.syn_rate = rate(Mode::Enforce, 100);
+            }
+            // With a rate per source on as well, as all apps have it by default.
+            "crowded" | "crowded-tcp" => {
+                rules.packet_rate = rate(Mode::Enforce, 1);
+                rules.packet_rate.per_second = 1_000_000_000;
+                rules.ceiling.new_flows_per_second = Some(1);
+            }
+            "guests" => {
+                let app = "web".to_owned();
+                let mode = Mode::Enforce;
+                rules.tcp_session = Some(TcpSession { mode, app });
             }
             "slow" => rules.packet_rate = rate(Mode::Enforce, 1),
             "shy" => rules.syn_rate = rate(Mode::Enforce, 1),
@@ -352,12 +418,18 @@ fn main() -> Result<()> {
     let mut filter = Filter::load_private()?;
     let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
     filter.apply(&config(), &addresses)?;
+    let crowded = AppId::from_file_stem("crowded");
+    filter.maps().prove([(crowded, CLIENT.parse()?)])?;
 
     let packet = syn(CLIENT, EDGE, 80);
     let bare = nanoseconds(&mut filter, Sources::Same.bare(), &packet)?;
     let bare_random = nanoseconds(&mut filter, Sources::Random.bare(), &packet)?;
     let mut rows = Vec::new();
+    let wanted = arguments.filter.unwrap_or_default();
     for case in cases() {
+        if !case.name.contains(&wanted) {
+            continue;
+        }
         eprintln!("{}", case.name);
         ensure_verdict(&mut filter, &case)?;
         let bare = match case.sources {

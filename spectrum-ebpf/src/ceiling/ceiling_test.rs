@@ -49,7 +49,14 @@ impl App {
         }
     }
 
+    fn is_closed(&self, packet: &Packet, cpu: usize) -> bool {
+        let share = &self.shares[cpu];
+        is_closed(&self.ceiling, packet, &self.dues, share, self.jiffies)
+    }
+
+    /// What says that there is no room must be right about it, and the other way around.
     fn admits(&mut self, packet: &Packet, is_proven: bool, cpu: usize) -> bool {
+        let is_closed = self.is_closed(packet, cpu);
         let Self {
             ceiling,
             dues,
@@ -57,7 +64,9 @@ impl App {
             jiffies,
         } = self;
         let share = &mut shares[cpu];
-        admits(ceiling, packet, is_proven, dues, share, *jiffies)
+        let admitted = admits(ceiling, packet, is_proven, dues, share, *jiffies);
+        assert!(is_proven || admitted != is_closed);
+        admitted
     }
 
     /// How many of `count` packets are admitted, by CPUs in turn.

@@ -25,34 +25,56 @@ static CEILINGS: Array<CeilingUse, { size::APPS }> = Array::new();
 #[btf_map(name = "ceiling_shares")]
 static SHARES: PerCpuArray<CeilingShare, { size::APPS }> = PerCpuArray::new();
 
+/// 1 if the packet is of a newcomer, and there is no room for it. A function of its own to the
+/// verifier.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn closed(packet: *const Packet, slot: u32, app: *const App) -> u32 {
+    // SAFETY: the caller's packet and an element of an array, which is never freed.
+    let (packet, app) = unsafe { (packet.as_ref(), app.as_ref()) };
+    let (Some(packet), Some(app), Some((dues, share))) = (packet, app, used(slot)) else {
+        return 0;
+    };
+    let is_closed = ceiling::is_closed(&app.ceiling, packet, &dues, share, jiffies());
+    u32::from(is_closed && !proven::is_proven(&packet.source, app))
+}
+
 /// Charges a packet to its app: 1 if it is above the ceiling. A function of its own to the
 /// verifier.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn above(packet: *const Packet, slot: u32, app: *const App) -> u32 {
-    // SAFETY: the caller's packet and an element of an array, which is never freed.
+    // SAFETY: as above.
     let (packet, app) = unsafe { (packet.as_ref(), app.as_ref()) };
-    let (Some(packet), Some(app)) = (packet, app) else {
+    let (Some(packet), Some(app), Some((dues, share))) = (packet, app, used(slot)) else {
         return 0;
     };
-    let (Some(used), Some(share)) = (CEILINGS.get_ptr_mut(slot), SHARES.get_ptr_mut(slot)) else {
-        return 0;
-    };
-    // SAFETY: places within an element of an array, which is never freed.
-    let dues = unsafe {
-        Dues {
+    let is_proven = proven::is_proven(&packet.source, app);
+    let admitted = ceiling::admits(&app.ceiling, packet, is_proven, &dues, share, jiffies());
+    u32::from(!admitted)
+}
+
+/// What an app has used, and what this CPU has of it.
+#[inline(always)]
+fn used(slot: u32) -> Option<(Dues<Word>, &'static mut CeilingShare)> {
+    let used = CEILINGS.get_ptr_mut(slot)?;
+    let share = SHARES.get_ptr_mut(slot)?;
+    // SAFETY: places within an element of an array, which is never freed; and an element that is
+    // this CPU's own.
+    unsafe {
+        let dues = Dues {
             packets: Word(&raw mut (*used).packets_due),
             bytes: Word(&raw mut (*used).bytes_due),
             flows: Word(&raw mut (*used).flows_due),
-        }
-    };
-    // SAFETY: the element is this CPU's own.
-    let share = unsafe { &mut *share };
+        };
+        Some((dues, &mut *share))
+    }
+}
+
+#[inline(always)]
+fn jiffies() -> u64 {
     // SAFETY: the helper takes no arguments.
-    let jiffies = unsafe { bpf_jiffies64() };
-    let is_proven = proven::is_proven(&packet.source, app);
-    let admitted = ceiling::admits(&app.ceiling, packet, is_proven, &dues, share, jiffies);
-    u32::from(!admitted)
+    unsafe { bpf_jiffies64() }
 }
 
 /// A word of an element, which is never freed.

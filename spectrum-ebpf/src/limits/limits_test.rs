@@ -120,6 +120,28 @@ fn the_longest_idle_source_makes_room() {
     );
 }
 
+/// Sources that send one packet each do not push out one that sends many.
+#[test]
+fn who_sends_much_stays_in_a_flood() {
+    let mut set = SourceSet::default();
+    let unlimited = app(RateLimit::default(), RateLimit::default());
+    let busy = account("192.0.2.1");
+    for jiffies in 10..20 {
+        admit(&mut set, &busy, &syn(), &unlimited, jiffies);
+    }
+    for host in 0..200_u64 {
+        let stranger = account(&std::format!("198.51.100.{host}"));
+        admit(&mut set, &stranger, &syn(), &unlimited, 20 + host / 40);
+    }
+    assert_eq!(find(&set, &busy).map(|source| source.packets), Some(10));
+    // Not for ever.
+    for host in 0..WAYS {
+        let stranger = account(&std::format!("203.0.113.{host}"));
+        admit(&mut set, &stranger, &syn(), &unlimited, 40);
+    }
+    assert_eq!(find(&set, &busy), None);
+}
+
 /// The age of a source is counted in 32 bits of a clock of 64.
 #[test]
 fn ages_survive_the_end_of_the_short_clock() {

@@ -20,6 +20,7 @@ struct World {
     own: Option<Listed>,
     has_socket: bool,
     is_over: bool,
+    is_closed: bool,
     opinion: Option<Opinion>,
 }
 
@@ -83,6 +84,10 @@ impl Tables for World {
 
     fn has_tcp_session(&self, _source: &Address, _app: &App) -> bool {
         !self.is_over
+    }
+
+    fn is_closed_to(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+        self.is_closed
     }
 
     fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
@@ -369,6 +374,24 @@ fn the_scopes_of_the_lists() {
             "{global:?} {own:?}"
         );
     }
+}
+
+/// A flood that the ceiling stops leaves no trace among the sources.
+#[test]
+fn what_the_ceiling_refuses_is_not_charged_to_its_source() {
+    let mut world = hostile(mode::ENFORCE);
+    world.app = App {
+        packet_rate: limit(mode::ENFORCE),
+        ceiling: world.app.ceiling,
+        ..App::default()
+    };
+    world.is_closed = true;
+    let ceiling = Outcome::Dropped(Reason::Ceiling);
+    assert_eq!(decide(&syn(), &world).outcome, ceiling);
+    // Who only watches the ceiling wants to see what the other rules do.
+    world.app.ceiling.mode = mode::MONITOR;
+    let over = Outcome::Dropped(Reason::PacketRate);
+    assert_eq!(decide(&syn(), &world).outcome, over);
 }
 
 /// Both ends of the range are within.

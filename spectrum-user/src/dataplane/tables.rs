@@ -176,6 +176,11 @@ impl Tables for View<'_> {
     }
 
     /// As [`View::admit`].
+    fn is_closed_to(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+        false
+    }
+
+    /// As [`View::admit`].
     fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
         false
     }
