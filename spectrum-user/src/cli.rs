@@ -5,6 +5,7 @@ pub mod check;
 mod context;
 pub mod detach;
 pub mod generate;
+pub mod lists;
 pub mod mitigations;
 pub mod output;
 pub mod replay;
@@ -61,6 +62,7 @@ pub enum Command {
     Unblock(Unblock),
     Allow(Allow),
     Why(Why),
+    Lists(Lists),
     Replay(Replay),
     Mitigations(Mitigations),
     Detach(Detach),
@@ -207,6 +209,24 @@ pub struct Mitigations {
     pub format: Format,
 }
 
+/// Show the lists: how many entries, from where, how old
+///
+/// The daemon fetches the feeds of `spectrum.toml` on their schedule, and keeps the last good
+/// edition of each.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum lists
+  spectrum lists refresh            Look at the source of every feed now
+  spectrum lists refresh drop
+  spectrum lists -o json")]
+pub struct Lists {
+    #[command(subcommand)]
+    pub command: Option<ListsCommand>,
+    #[command(flatten)]
+    pub format: Format,
+}
+
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum MitigationAction {
     /// Keep a mitigation until it is removed
@@ -258,6 +278,15 @@ pub struct Replay {
     pub quiet: bool,
     #[command(flatten)]
     pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ListsCommand {
+    /// Look at the source of a feed now, or of all
+    Refresh {
+        /// The feed
+        name: Option<String>,
+    },
 }
 
 /// Detach the filter from the interfaces

@@ -7,6 +7,7 @@ mod app;
 mod clash;
 mod document;
 mod errors;
+mod feed;
 mod host;
 mod prefix;
 mod protection;
@@ -27,6 +28,7 @@ pub use app::{
 };
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
+pub use feed::{Feed, FeedAction, FeedSource};
 pub use host::{EventOutput, Host, XdpMode};
 pub use prefix::{PrefixError, parse_prefix};
 pub use protection::{
@@ -80,6 +82,7 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
     let mut apps: Vec<App> = drafts.into_iter().filter_map(|draft| draft.app).collect();
     if let Some(host) = &draft.host {
         problems.extend(clash::beyond_capacity(host, &apps, path));
+        problems.extend(clash::between_feeds_and_apps(host, &apps, path));
     }
     match draft.host {
         Some(host) if problems.is_empty() => {

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Request {
     Status,
@@ -33,6 +33,12 @@ pub enum Request {
     /// End a mitigation, and leave alone what it matched for a while.
     RemoveMitigation {
         id: u32,
+    },
+    /// What is listed, and where it comes from.
+    Lists,
+    /// Look at the source of a feed, or of all, at once.
+    RefreshFeeds {
+        name: Option<String>,
     },
 }
 

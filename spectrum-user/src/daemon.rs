@@ -29,12 +29,17 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{self, AppId, Config, Mode},
+    config::{self, AppId, Config, FeedAction, Mode},
     control::{Reply, Request, Socket},
-    dataplane::events::Reader,
-    event, mitigation,
+    dataplane::{
+        events::Reader,
+        lists::{Action, FeedList},
+    },
+    event,
+    feeds::Feeds,
+    mitigation,
     proxy::{self, Proxy},
-    status::{self, DaemonStatus, Status},
+    status::{self, DaemonStatus, Lists, Status},
 };
 
 /// What `spectrum run` was told.
@@ -134,6 +139,7 @@ struct Daemon {
     events: event::Sink,
     event_log: event::Writer,
     recent: RecentDrops,
+    feeds: Feeds,
     started: Timestamp,
     configured: Timestamp,
     /// Tasks that only bring things here; ended with the daemon.
@@ -159,7 +165,9 @@ impl Daemon {
         )?;
         proxy.apply(&config.apps).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
-        let mut shield = Shield::raise(&config)?;
+        let mut feeds = Feeds::default();
+        follow(&mut feeds, &config);
+        let mut shield = Shield::raise(&config, feed_lists(&feeds, &config))?;
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
         let (requests_in, requests) = mpsc::channel(16);
@@ -176,6 +184,7 @@ impl Daemon {
             events,
             event_log,
             recent: RecentDrops::default(),
+            feeds,
             started: now,
             configured: now,
             tasks,
@@ -206,6 +215,11 @@ impl Daemon {
                 }
                 () = self.watch.changed() => self.reload("a document changed").await,
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
+                update = self.feeds.updated() => {
+                    if self.feeds.take(update) {
+                        self.apply_feeds();
+                    }
+                }
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
@@ -277,7 +291,12 @@ impl Daemon {
         let config = load(&self.options)?;
         self.warn_of_restart(&config);
         let changes = self.proxy.apply(&config.apps).await?;
+        follow(&mut self.feeds, &config);
+        self.shield.follow_feeds(feed_lists(&self.feeds, &config));
         if let Err(error) = self.shield.apply(&config) {
+            follow(&mut self.feeds, &self.config);
+            self.shield
+                .follow_feeds(feed_lists(&self.feeds, &self.config));
             note(
                 self.proxy
                     .apply(&self.config.apps)
@@ -353,6 +372,29 @@ impl Daemon {
                     .send(self.mitigator.remove(id, &mut self.shield))
                     .await;
             }
+            Request::Lists => reply.send(Ok(self.lists())).await,
+            Request::RefreshFeeds { name } => {
+                reply.send(Ok(self.feeds.refresh(name.as_deref()))).await;
+            }
+        }
+    }
+
+    /// Lists what the feeds say now.
+    fn apply_feeds(&mut self) {
+        self.shield
+            .follow_feeds(feed_lists(&self.feeds, &self.config));
+        let applied = self.shield.apply(&self.config);
+        note(applied, "cannot list what the feeds say");
+    }
+
+    fn lists(&self) -> Lists {
+        let host = &self.config.host;
+        let of_apps = self.config.apps.iter().map(|app| &app.protection);
+        let of_apps = of_apps.map(|rules| rules.block.len() + rules.allow.len());
+        Lists {
+            feeds: self.feeds.statuses(),
+            documents: host.block.len() + host.allow.len() + of_apps.sum::<usize>(),
+            operator: self.shield.operator_entries(),
         }
     }
 
@@ -386,6 +428,29 @@ impl Daemon {
             recent_drops: self.recent.named(name),
         })
     }
+}
+
+/// Follows the feeds of a configuration, none of which may block where the operator works from.
+fn follow(feeds: &mut Feeds, config: &Config) {
+    let host = &config.host;
+    feeds.follow(&host.feeds, &host.allow, &host.state_dir);
+}
+
+/// What feeds list, as the data plane wants it.
+fn feed_lists(feeds: &Feeds, config: &Config) -> Vec<FeedList> {
+    let id = |name: &String| {
+        let app = config.apps.iter().find(|app| app.name == *name)?;
+        Some(app.id)
+    };
+    let lists = feeds.lists().map(|(feed, prefixes)| FeedList {
+        action: match feed.action {
+            FeedAction::Block => Action::Block,
+            FeedAction::Allow => Action::Allow,
+        },
+        apps: (!feed.apps.is_empty()).then(|| feed.apps.iter().filter_map(id).collect()),
+        prefixes,
+    });
+    lists.collect()
 }
 
 /// Brings requests from the control socket to the main loop.

@@ -14,6 +14,7 @@ use crate::{
         events::Drop,
         signatures::Hits,
     },
+    feeds::FeedStatus,
     mitigation::{Evidence, View},
     proxy,
 };
@@ -30,6 +31,16 @@ pub struct Status {
     pub apps: Vec<AppStatus>,
     /// The last packets of which there was an event, oldest first; empty without a daemon.
     pub recent_drops: Vec<RecentDrop>,
+}
+
+/// What `spectrum lists` shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lists {
+    pub feeds: Vec<FeedStatus>,
+    /// Entries in the documents.
+    pub documents: usize,
+    /// Entries of `spectrum block` and `spectrum allow`.
+    pub operator: usize,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

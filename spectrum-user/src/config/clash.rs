@@ -5,7 +5,7 @@ use std::path::Path;
 use spectrum_common::maps::size;
 
 use super::{
-    App, EdgeIps, Host, Transport,
+    App, EdgeIps, FeedAction, Host, Transport,
     errors::{Mark, Problem},
     read::{AppDraft, EdgeClaim, Placed},
 };
@@ -139,6 +139,39 @@ fn same_edge(later: &AppDraft, earlier: &AppDraft) -> Option<Problem> {
         "choose another port, or give each app addresses of its own: \
          `edge_ips = { type = \"static\", ips = [...] }`",
     ))
+}
+
+/// Feeds for apps that do not exist, or whose allowlist they could not join.
+pub(super) fn between_feeds_and_apps(host: &Host, apps: &[App], document: &Path) -> Vec<Problem> {
+    let named = host.feeds.iter().flat_map(|feed| {
+        let names = feed.apps.iter();
+        names.map(move |name| (feed, name))
+    });
+    let wrong = named.filter_map(|(feed, name)| {
+        let app = apps.iter().find(|app| app.name == *name);
+        let (what, help) = match app {
+            None => (
+                format!("`{name}`, and no app has that name"),
+                "write the app's `dns.name`",
+            ),
+            Some(app) if feed.action == FeedAction::Allow && app.protection.allow.is_empty() => (
+                format!("`{name}`, which has no allowlist that it could join"),
+                "give the app one (`allow = […]` in its [protection]), or leave out `apps` to \
+                 exempt the feed's entries from the global blocklist",
+            ),
+            Some(_) => return None,
+        };
+        Some(Problem {
+            what: format!(
+                "`{}`: the feed `{}` is for {what}",
+                document.display(),
+                feed.name
+            ),
+            marks: Vec::new(),
+            help: Some(help.to_owned()),
+        })
+    });
+    wrong.collect()
 }
 
 /// An address that both would have; dynamic addresses are not known here, so that one may be any.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{
-    App, EdgeIps, EventOutput, Host, Mode, Protection, ProxyProtocol, Rate, Transport,
+    App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate, Transport,
     rule::{Action, Family, Flags, Payload, Rule},
 };
 
@@ -43,8 +43,21 @@ pub struct HostDocument<'a> {
     workers: usize,
     #[serde(serialize_with = "duration")]
     drain: Duration,
+    state_dir: &'a Path,
     events: EventsTable,
     protection: HostProtectionTable<'a>,
+    feeds: Vec<FeedTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct FeedTable<'a> {
+    name: &'a str,
+    source: String,
+    action: &'static str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    apps: &'a [String],
+    #[serde(serialize_with = "duration")]
+    refresh: Duration,
 }
 
 #[derive(Serialize)]
@@ -285,6 +298,7 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
             control_socket: &host.control_socket,
             workers: host.workers,
             drain: host.drain,
+            state_dir: &host.state_dir,
             events: EventsTable {
                 output: match &host.events {
                     EventOutput::Off => "off".to_owned(),
@@ -300,6 +314,19 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
                 closed_ports: host.closed_ports.map(Mode::word),
                 rules: host.rules.iter().map(RuleTable::from).collect(),
             },
+            feeds: host.feeds.iter().map(FeedTable::from).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a Feed> for FeedTable<'a> {
+    fn from(feed: &'a Feed) -> Self {
+        Self {
+            name: &feed.name,
+            source: feed.source.to_string(),
+            action: feed.action.word(),
+            apps: &feed.apps,
+            refresh: feed.refresh,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{protection::Mode, rule::Rule, words::words};
+use super::{feed::Feed, protection::Mode, rule::Rule, words::words};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
@@ -25,6 +25,9 @@ pub struct Host {
     pub events: EventOutput,
     /// Sampled drop events per second and CPU.
     pub drop_events_per_second: u32,
+    /// Where copies of feeds are kept.
+    pub state_dir: PathBuf,
+    pub feeds: Vec<Feed>,
     /// Global blocklist.
     pub block: Vec<IpNet>,
     /// Sources that the global blocklist never touches, though a wider prefix be on it.

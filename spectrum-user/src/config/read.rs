@@ -2,6 +2,7 @@
 
 mod address;
 mod app;
+mod feeds;
 mod host;
 mod protection;
 mod rules;

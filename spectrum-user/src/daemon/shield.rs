@@ -11,6 +11,7 @@ use crate::{
         Error, Filter, Inherited,
         counters::Snapshot,
         events,
+        lists::{self, FeedList},
         samples::{Sample, Samples},
         signatures::{Hits, Signature},
     },
@@ -21,6 +22,7 @@ use crate::{
 pub(super) struct Shield {
     filters: Vec<Filter>,
     addresses: Vec<IpAddr>,
+    feeds: Vec<FeedList>,
     /// By interface.
     taps: BTreeMap<String, Tap>,
 }
@@ -37,10 +39,11 @@ const SAMPLE_BATCH: usize = 4096;
 impl Shield {
     /// Makes all interfaces filter. If one refuses, those that were unfiltered before are left
     /// so.
-    pub(super) fn raise(config: &Config) -> Result<Self> {
+    pub(super) fn raise(config: &Config, feeds: Vec<FeedList>) -> Result<Self> {
         let mut shield = Self {
             filters: Vec::new(),
             addresses: addresses::of_interfaces(&config.host.interfaces)?,
+            feeds,
             taps: BTreeMap::new(),
         };
         let mut fresh = Vec::new();
@@ -56,6 +59,23 @@ impl Shield {
             }
         }
         Ok(shield)
+    }
+
+    /// What the lists of others hold, from the next [`Shield::apply`] on.
+    pub(super) fn follow_feeds(&mut self, feeds: Vec<FeedList>) {
+        for filter in &mut self.filters {
+            filter.follow_feeds(&feeds);
+        }
+        self.feeds = feeds;
+    }
+
+    /// Entries that the operator put on lists by hand.
+    pub(super) fn operator_entries(&self) -> usize {
+        let entries = self.filters.first().map(|filter| lists::all(filter.maps()));
+        let entries = entries.into_iter().flatten();
+        entries
+            .filter(|(_, entry)| entry.source == lists::Source::Operator)
+            .count()
     }
 
     /// Brings the maps in line with `config`, interfaces included.
@@ -233,7 +253,7 @@ impl Shield {
     }
 
     fn add(&mut self, config: &Config, interface: &str) -> Result<Inherited> {
-        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses)
+        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses, &self.feeds)
             .with_context(|| format!("cannot shield {interface}"))?;
         let mode = filter.mode().map_or("no", |mode| mode.name());
         match &inherited {

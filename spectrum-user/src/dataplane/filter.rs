@@ -19,6 +19,7 @@ use super::{
     access_map::AccessMap,
     attach::{self, AttachMode},
     error::Error,
+    lists::FeedList,
     maps::Maps,
     packet_log::{self, PacketLog},
     pins::{Found, PROGRAM, Pins, Shape},
@@ -37,6 +38,7 @@ pub struct Filter {
     ebpf: Ebpf,
     maps: Maps,
     place: Option<Place>,
+    feeds: Vec<FeedList>,
     _packet_log: Option<PacketLog>,
 }
 
@@ -92,7 +94,7 @@ impl Filter {
     /// Makes `interface` filter by `config`: loads the program, fills its maps, and only then puts
     /// it in the place of its predecessor or attaches it.
     ///
-    /// `addresses` are the addresses of the shielded interfaces.
+    /// `addresses` are the addresses of the shielded interfaces, `feeds` what others list.
     ///
     /// # Errors
     /// As [`Filter::load_private`]; the interface does not exist or refuses the program; a map is
@@ -101,13 +103,14 @@ impl Filter {
         config: &Config,
         interface: &str,
         addresses: &[IpAddr],
+        feeds: &[FeedList],
     ) -> Result<(Self, Inherited), Error> {
         let index = attach::interface_index(interface)?;
         let pins = Pins::new(&config.host.pin_dir, interface);
         pins.create_dir()?;
         let lock = pins.lock()?;
         let found = pins.inspect(&shapes_of_object()?)?;
-        let started = Self::start(config, interface, index, addresses, &pins, &found);
+        let started = Self::start(config, interface, index, (addresses, feeds), &pins, &found);
         drop(lock);
         let (mut filter, mode) = match started {
             Ok(started) => started,
@@ -135,12 +138,13 @@ impl Filter {
         config: &Config,
         interface: &str,
         index: u32,
-        addresses: &[IpAddr],
+        (addresses, feeds): (&[IpAddr], &[FeedList]),
         pins: &Pins,
         found: &Found,
     ) -> Result<(Self, AttachMode), Error> {
         pins.remove_leftovers(found)?;
         let mut filter = Self::load_pinned(pins, found)?;
+        filter.follow_feeds(feeds);
         let attached = match found {
             Found::Nothing => None,
             Found::Compatible | Found::Incompatible(_) => attached_to(pins, index),
@@ -174,10 +178,15 @@ impl Filter {
         lock.transpose()
     }
 
+    /// What the lists of others hold, from the next [`Filter::apply`] on.
+    pub fn follow_feeds(&mut self, feeds: &[FeedList]) {
+        self.feeds = feeds.to_vec();
+    }
+
     fn apply_locked(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
         let addresses: Vec<Address> = addresses.iter().copied().map(Address::from).collect();
         let slots = sync::slots_in_use(&self.maps)?;
-        let plan = Plan::new(config, &addresses, &slots)?;
+        let plan = Plan::new(config, &addresses, &slots, &self.feeds)?;
         sync::apply(&mut self.maps, &plan)
     }
 
@@ -331,6 +340,7 @@ impl Filter {
             ebpf,
             maps,
             place: None,
+            feeds: Vec::new(),
         })
     }
 

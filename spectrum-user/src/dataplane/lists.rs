@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeSet,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -28,6 +29,7 @@ use super::{
     plan::Plan,
     random,
 };
+use crate::config::AppId;
 
 /// What an entry does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -38,7 +40,7 @@ pub enum Action {
 }
 
 impl Action {
-    const fn number(self) -> u32 {
+    pub(super) const fn number(self) -> u32 {
         match self {
             Self::Block => action::BLOCK,
             Self::Allow => action::ALLOW,
@@ -58,7 +60,7 @@ impl Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// `spectrum.toml` or a document in `apps.d/`.
+    /// `spectrum.toml`, a document in `apps.d/`, or a feed.
     Document,
     /// `spectrum block` or `spectrum allow`.
     Operator,
@@ -115,6 +117,15 @@ impl Prefixes {
     pub fn as_slice(&self) -> &[IpNet] {
         &self.prefixes
     }
+}
+
+/// A list that somebody else keeps.
+#[derive(Clone, Debug)]
+pub struct FeedList {
+    pub action: Action,
+    /// `None`: all apps.
+    pub apps: Option<Vec<AppId>>,
+    pub prefixes: Arc<Prefixes>,
 }
 
 /// Puts the operator's entry on a list, in place of any other of his for the same prefix.

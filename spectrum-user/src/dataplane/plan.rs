@@ -17,7 +17,12 @@ use spectrum_common::{
 };
 use spectrum_ebpf::{ceiling, limits};
 
-use super::{clock, error::Error, lists::Prefixes, signatures::Signature};
+use super::{
+    clock,
+    error::Error,
+    lists::{FeedList, Prefixes},
+    signatures::Signature,
+};
 use crate::config::{
     self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, rule::Rule,
 };
@@ -61,6 +66,7 @@ impl Plan {
         config: &Config,
         addresses: &[Address],
         slots: &Slots,
+        feeds: &[FeedList],
     ) -> Result<Self, Error> {
         let mut plan = Self {
             settings: settings(config),
@@ -73,11 +79,13 @@ impl Plan {
             rules: Vec::new(),
         };
         plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
+        let assigned = assign_slots(config, slots)?;
+        plan.add_feeds(feeds, &assigned);
         plan.add_list(GLOBAL_SCOPE, action::BLOCK, &config.host.block);
         plan.add_list(GLOBAL_SCOPE, action::ALLOW, &config.host.allow);
 
         let mut edges = Edges::new(addresses);
-        for (slot, app) in assign_slots(config, slots)? {
+        for (slot, app) in assigned {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
             plan.apps.insert(slot, layout(config, app, reflector_set));
             if app.ip_firewall {
@@ -89,6 +97,29 @@ impl Plan {
         }
         plan.add_edges(edges)?;
         Ok(plan)
+    }
+
+    /// What feeds say holds where no document says something else; what one allows, no other
+    /// blocks.
+    fn add_feeds(&mut self, feeds: &[FeedList], apps: &[(u32, &config::App)]) {
+        let mut lists: Vec<List> = Vec::new();
+        for feed in feeds {
+            let scopes = match &feed.apps {
+                None => vec![GLOBAL_SCOPE],
+                Some(ids) => {
+                    let named = apps.iter();
+                    let named = named.filter(|(_, app)| app.ip_firewall && ids.contains(&app.id));
+                    named.map(|(slot, _)| *slot).collect()
+                }
+            };
+            lists.extend(scopes.into_iter().map(|scope| List {
+                scope,
+                action: feed.action.number(),
+                prefixes: Arc::clone(&feed.prefixes),
+            }));
+        }
+        lists.sort_by_key(|list| list.action == action::ALLOW);
+        self.lists.extend(lists);
     }
 
     fn add_list(&mut self, scope: u32, action: u32, prefixes: &[IpNet]) {

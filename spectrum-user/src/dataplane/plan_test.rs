@@ -24,6 +24,8 @@ fn config(apps: Vec<config::App>) -> Config {
             drain: Duration::from_secs(1),
             events: EventOutput::Off,
             drop_events_per_second: 100,
+            state_dir: "state".into(),
+            feeds: Vec::new(),
             block: Vec::new(),
             allow: Vec::new(),
             malformed: Mode::Enforce,
@@ -110,7 +112,7 @@ proptest! {
             .map(|(block, length)| (block * 1000 + 1, block * 1000 + 1 + length))
             .collect();
         let apps = ranges.iter().zip(1..).map(|(&(first, last), id)| app(id, Transport::Tcp, first, last));
-        let plan = Plan::new(&config(apps.collect()), &[address("192.0.2.1")], &Slots::new())
+        let plan = Plan::new(&config(apps.collect()), &[address("192.0.2.1")], &Slots::new(), &[])
             .expect("it fits");
         let edge = plan.edges[&address("192.0.2.1")];
         prop_assert_eq!(edge.udp_directory, 0);
@@ -131,7 +133,7 @@ fn apps_keep_their_slots_and_new_ones_get_free_ones() {
         app(2, Transport::Tcp, 80, 80),
     ]);
     let slots = Slots::from([([2; 16], 1), ([9; 16], 2)]);
-    let plan = Plan::new(&config, &[], &slots).expect("it fits");
+    let plan = Plan::new(&config, &[], &slots, &[]).expect("it fits");
     assert_eq!(plan.apps[&1].id, [2; 16], "kept");
     assert_eq!(
         plan.apps[&3].id, [1; 16],
@@ -146,8 +148,13 @@ fn connectivity_and_static_addresses_choose_the_edges() {
     let mut fixed = app(2, Transport::Udp, 53, 53);
     fixed.edge_ips = EdgeIps::Static(vec!["203.0.113.9".parse().expect("an address")]);
     let interface = [address("192.0.2.1"), address("2001:db8::1")];
-    let plan =
-        Plan::new(&config(vec![v4_only, fixed]), &interface, &Slots::new()).expect("it fits");
+    let plan = Plan::new(
+        &config(vec![v4_only, fixed]),
+        &interface,
+        &Slots::new(),
+        &[],
+    )
+    .expect("it fits");
 
     assert_ne!(plan.edges[&interface[0]].tcp_directory, 0);
     assert_eq!(
@@ -172,6 +179,7 @@ fn the_most_lenient_app_decides_about_later_fragments() {
         &config(vec![wireguard, game.clone()]),
         &interface,
         &Slots::new(),
+        &[],
     );
     let plan = plan.expect("it fits");
     assert_eq!(plan.edges[&interface[0]].udp_fragments, mode::OFF);
@@ -180,7 +188,7 @@ fn the_most_lenient_app_decides_about_later_fragments() {
         mode::OFF,
         "no app, no rule"
     );
-    let plan = Plan::new(&config(vec![game]), &interface, &Slots::new()).expect("it fits");
+    let plan = Plan::new(&config(vec![game]), &interface, &Slots::new(), &[]).expect("it fits");
     assert_eq!(plan.edges[&interface[0]].udp_fragments, mode::ENFORCE);
 }
 
@@ -188,7 +196,7 @@ fn the_most_lenient_app_decides_about_later_fragments() {
 fn addresses_with_the_same_apps_share_their_pages() {
     let apps = vec![app(1, Transport::Tcp, 22, 22)];
     let many: Vec<Address> = (1..200).map(|n| address(&format!("192.0.2.{n}"))).collect();
-    let plan = Plan::new(&config(apps), &many, &Slots::new()).expect("it fits");
+    let plan = Plan::new(&config(apps), &many, &Slots::new(), &[]).expect("it fits");
     assert_eq!(plan.edges.len(), many.len());
     assert_eq!(plan.pages.len(), 3, "the empty page, a page, a directory");
 }
@@ -198,7 +206,7 @@ fn ip_firewall_off_means_no_lists() {
     let mut open = app(1, Transport::Tcp, 22, 22);
     open.ip_firewall = false;
     open.protection.allow = vec!["192.0.2.0/24".parse().expect("a prefix")];
-    let plan = Plan::new(&config(vec![open]), &[], &Slots::new()).expect("it fits");
+    let plan = Plan::new(&config(vec![open]), &[], &Slots::new(), &[]).expect("it fits");
     assert_eq!(plan.apps[&1].allowlist, mode::OFF);
     assert_eq!(plan.apps[&1].blocklist, mode::OFF);
     assert!(plan.lists.is_empty());
@@ -210,6 +218,7 @@ fn an_empty_allowlist_admits_everyone() {
         &config(vec![app(1, Transport::Tcp, 22, 22)]),
         &[],
         &Slots::new(),
+        &[],
     );
     assert_eq!(plan.expect("it fits").apps[&1].allowlist, mode::OFF);
 }
@@ -221,7 +230,7 @@ fn too_many_apps_are_an_error_with_a_remedy() {
         app.id = AppId((n as u128 + 1).to_be_bytes());
         app
     });
-    let error = Plan::new(&config(apps.collect()), &[], &Slots::new()).err();
+    let error = Plan::new(&config(apps.collect()), &[], &Slots::new(), &[]).err();
     let text = error.expect("1,024 apps do not fit").to_string();
     assert!(text.contains("1023") && text.contains("help:"), "{text}");
 }

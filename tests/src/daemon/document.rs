@@ -37,12 +37,14 @@ impl HostDocument<'_> {
             drain,
             protection,
         } = self;
+        let state = control_socket.with_file_name("state");
         format!(
             "interfaces = [{interface:?}]
 xdp_mode = {xdp_mode:?}
 apps_dir = \"apps.d\"
 pin_dir = {pins:?}
 control_socket = {control_socket:?}
+state_dir = {state:?}
 drain = {drain:?}
 
 [events]

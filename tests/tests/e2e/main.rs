@@ -12,6 +12,7 @@
 mod ceilings;
 mod datagrams;
 mod endurance;
+mod feeds;
 mod filter;
 mod guide;
 mod harness;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         mitigation::CASES,
         ceilings::CASES,
         datagrams::CASES,
+        feeds::CASES,
         reload::CASES,
         replay::CASES,
         life::CASES,

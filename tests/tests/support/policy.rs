@@ -21,6 +21,8 @@ pub(crate) fn host(mode: Mode) -> Host {
         drain: Duration::from_secs(1),
         events: EventOutput::Off,
         drop_events_per_second: 100,
+        state_dir: "unused".into(),
+        feeds: Vec::new(),
         block: Vec::new(),
         allow: Vec::new(),
         malformed: mode,

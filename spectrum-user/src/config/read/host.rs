@@ -10,6 +10,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
+    feeds,
     rules::{self, Owner},
     scalar,
     table::{Report, Table, Wrong},
@@ -20,6 +21,7 @@ use crate::config::{EventOutput, Host, Mode, XdpMode, errors::Problem, source::S
 const APPS_DIR: &str = "apps.d";
 const PIN_DIR: &str = "/sys/fs/bpf/spectrum";
 const CONTROL_SOCKET: &str = "/run/spectrum/control.sock";
+const STATE_DIR: &str = "/var/lib/spectrum";
 const DRAIN: Duration = Duration::from_secs(10);
 const MAX_DRAIN: Duration = Duration::from_secs(3600);
 const DROP_EVENTS_PER_SECOND: u32 = 100;
@@ -72,6 +74,8 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     let control_socket = root.get_or("control_socket", PathBuf::from(CONTROL_SOCKET), |value| {
         socket(path(value)?)
     });
+    let state_dir = root.get_or("state_dir", PathBuf::from(STATE_DIR), path);
+    let feeds = feeds::read(&mut root, directory);
     let workers = root.get_or("workers", cores(), |value| value.integer(1..=MAX_WORKERS));
     let drain = root.get_or("drain", DRAIN, |value| {
         scalar::duration(value, Duration::ZERO..=MAX_DRAIN)
@@ -105,6 +109,8 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         drain,
         events: output,
         drop_events_per_second,
+        state_dir,
+        feeds,
         block,
         allow,
         malformed,

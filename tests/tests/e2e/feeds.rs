@@ -1,0 +1,265 @@
+//! Lists that others keep: who is on one stays out, whatever becomes of its source, and nobody else
+//! notices.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use spectrum_tests::{
+    Lab,
+    attack::{self, Flood},
+    daemon::{AppDocument, HostDocument, Site},
+    origin::{self, port},
+    topology::address::{ATTACKER, CLIENT, EDGE},
+    wait,
+};
+
+use crate::harness::{Case, Scene, ensure_silent, get, shielded_in};
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "feeds::a_million_entries_are_swapped_under_a_flood",
+        needs: &[],
+        run: a_million_entries_are_swapped_under_a_flood,
+    },
+    Case {
+        name: "feeds::the_last_good_edition_outlives_its_server",
+        needs: &[],
+        run: the_last_good_edition_outlives_its_server,
+    },
+    Case {
+        name: "feeds::none_blocks_where_the_operator_works_from",
+        needs: &[],
+        run: none_blocks_where_the_operator_works_from,
+    },
+];
+
+const HTTP: AppDocument<'_> = AppDocument::tcp("http.lab", port::HTTP);
+/// A million entries are read, and the table built, by a daemon that was not optimized.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The first listed address, and how far it is to the next.
+const FIRST: u32 = 0x0b00_0000;
+const STEP: u32 = 37;
+
+/// `spectrum.toml` with one feed.
+fn feed(source: &str, protection: &str) -> String {
+    format!("{protection}\n[[feeds]]\nname = \"lab\"\nsource = {source:?}\nrefresh = \"10s\"\n")
+}
+
+/// A million addresses and a hundred thousand prefixes that nobody in the lab has.
+fn million() -> String {
+    let mut text = String::from("# a large list\n");
+    for number in 0..1_000_000_u32 {
+        let ip = Ipv4Addr::from(FIRST + number * STEP);
+        writeln!(text, "{ip}").expect("memory");
+    }
+    for number in 0..100_000_u32 {
+        let ip = Ipv4Addr::from(0x2000_0000 + (number << 10));
+        writeln!(text, "{ip}/{}", 22 + number % 3).expect("memory");
+    }
+    text
+}
+
+fn entries(site: &Site<'_>) -> Result<u64> {
+    let lists = site.run("lists", &["-o", "json"])?;
+    let lists: serde_json::Value = serde_json::from_str(&lists)?;
+    lists["feeds"][0]["entries"].as_u64().context("a number")
+}
+
+fn wait_for_entries(site: &Site<'_>, expected: u64) -> Result<()> {
+    wait::until("the list to be in use", PATIENCE, || {
+        let entries = entries(site)?;
+        ensure!(entries == expected, "{entries} entries");
+        Ok(())
+    })
+}
+
+/// The daemon may be busy with a million entries.
+fn refresh(site: &Site<'_>) -> Result<()> {
+    wait::until("the daemon to look at the list", PATIENCE, || {
+        site.run("lists", &["refresh", "lab"]).map(drop)
+    })
+}
+
+fn a_million_entries_are_swapped_under_a_flood() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let list = lab.dir().join("list.txt");
+    let without = million();
+    let with = format!("{without}{ATTACKER}\n");
+    fs::write(&list, &without)?;
+    let path = list.display().to_string();
+    let host = HostDocument {
+        protection: &feed(&path, ""),
+        ..HostDocument::default()
+    };
+    shielded_in(&lab, host, &[HTTP], |scene| {
+        let edge = (EDGE, port::HTTP).into();
+        wait_for_entries(&scene.site, 1_100_000)?;
+        get(&lab.attacker, None, edge).context("before it is listed")?;
+
+        let listed = (0..256).map(|number| Ipv4Addr::from(FIRST + number * STEP).into());
+        let flood = Flood {
+            frames: attack::syns(lab.attack_path(), listed, edge)?,
+            per_second: 5000,
+            count: u64::MAX,
+        };
+        let flood = flood.start(&lab.attacker)?;
+        let stop = AtomicBool::new(false);
+        let served = thread::scope(|scope| {
+            let client = scope.spawn(|| -> Result<u32> {
+                let mut served = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    get(&lab.client, None, edge).context("a client, under the flood")?;
+                    served += 1;
+                }
+                Ok(served)
+            });
+            let swapped = swap(
+                &scene,
+                &list,
+                [(&with, true), (&without, false), (&with, true)],
+            );
+            stop.store(true, Ordering::Relaxed);
+            let served = client.join().expect("no panic");
+            swapped.and(served)
+        })?;
+        flood.stop()?;
+        ensure!(served > 0, "the client was never served");
+        let blocked = scene.filter("http.lab")?.dropped("blocked");
+        ensure!(blocked > 1000, "{blocked} packets of listed sources");
+        Ok(())
+    })
+}
+
+/// Writes one edition after the other; the attacker is on some of them.
+fn swap(scene: &Scene<'_>, list: &Path, editions: [(&String, bool); 3]) -> Result<()> {
+    let edge = (EDGE, port::HTTP).into();
+    for (text, listed) in editions {
+        fs::write(list, text)?;
+        refresh(&scene.site)?;
+        wait_for_entries(&scene.site, 1_100_000 + u64::from(listed))?;
+        if listed {
+            ensure_silent(&scene.lab.attacker, None, edge)?;
+        } else {
+            get(&scene.lab.attacker, None, edge).context("after it was unlisted")?;
+        }
+    }
+    Ok(())
+}
+
+fn the_last_good_edition_outlives_its_server() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let server = lab
+        .edge
+        .namespace
+        .run(|| TcpListener::bind("127.0.0.1:0"))??;
+    let url = format!("http://{}/list", server.local_addr()?);
+    let host = HostDocument {
+        protection: &feed(&url, ""),
+        ..HostDocument::default()
+    };
+    let edge = (EDGE, port::HTTP).into();
+    let answers = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let serve = || serve(&server, &answers);
+        scope.spawn(serve);
+        let played = shielded_in(&lab, host, &[HTTP], |scene| {
+            wait_for_entries(&scene.site, 2)?;
+            ensure_silent(&lab.attacker, None, edge)?;
+            refresh(&scene.site)?;
+            wait::until("the server to be asked for what is new", PATIENCE, || {
+                ensure!(answers.lock().expect("no panic").contains(&304));
+                Ok(())
+            })?;
+            // From now on the server is broken.
+            answers.lock().expect("no panic").push(503);
+            scene.daemon.stop()?;
+            let daemon = scene.site.start()?;
+            wait_for_entries(&scene.site, 2)?;
+            ensure_silent(&lab.attacker, None, edge)?;
+            get(&lab.client, None, edge).context("a client that is on no list")?;
+            wait::until("the failure to be shown", PATIENCE, || {
+                let lists = scene.site.run("lists", &[] as &[&str])?;
+                ensure!(lists.contains("503"), "{lists}");
+                Ok(())
+            })?;
+            daemon.stop().map(drop)
+        });
+        // The last connection ends the server.
+        answers.lock().expect("no panic").push(0);
+        let address = server.local_addr()?;
+        lab.edge.namespace.run(|| TcpStream::connect(address))??;
+        played
+    })
+}
+
+/// A list with one line that makes no sense, until 503 is among the answers; then nothing but that.
+/// Ends at 0.
+fn serve(server: &TcpListener, answers: &Mutex<Vec<u16>>) {
+    for stream in server.incoming() {
+        let Ok(mut stream) = stream else { continue };
+        let mut answers = answers.lock().expect("no panic");
+        if answers.contains(&0) {
+            return;
+        }
+        let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        let asks_for_new = head
+            .iter()
+            .any(|line| line.to_lowercase() == "if-none-match: \"1\"");
+        let body = format!("; a list\n{ATTACKER} ; the attacker\n198.51.100.0/24\nnonsense\n");
+        let status = match (answers.contains(&503), asks_for_new) {
+            (true, _) => 503,
+            (false, true) => 304,
+            (false, false) => 200,
+        };
+        answers.push(status);
+        let body = if status == 200 { body } else { String::new() };
+        let answer = format!(
+            "HTTP/1.1 {status} .\r\nETag: \"1\"\r\nContent-Length: {}\r\nConnection: \
+             close\r\n\r\n{body}",
+            body.len()
+        );
+        let _gone = stream.write_all(answer.as_bytes());
+    }
+}
+
+fn none_blocks_where_the_operator_works_from() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let list = lab.dir().join("list.txt");
+    let [a, b, _, _] = CLIENT.octets();
+    fs::write(&list, format!("{a}.{b}.0.0/16\n{CLIENT}\n{ATTACKER}\n"))?;
+    let protection = format!("allow = [\"{CLIENT}\"]");
+    let path = list.display().to_string();
+    let host = HostDocument {
+        protection: &feed(&path, &protection),
+        ..HostDocument::default()
+    };
+    let edge = (EDGE, port::HTTP).into();
+    shielded_in(&lab, host, &[HTTP], |scene| {
+        wait::until("the list to be read", PATIENCE, || {
+            ensure!(entries(&scene.site)? > 0);
+            Ok(())
+        })?;
+        ensure_silent(&lab.attacker, None, edge)?;
+        get(&lab.client, None, edge).context("the operator")?;
+        let why = scene.site.run("why", &[&CLIENT.to_string()])?;
+        ensure!(why.contains("passes"), "{why}");
+        Ok(())
+    })
+}
