@@ -105,7 +105,8 @@ impl Sink {
 }
 
 impl Receiver {
-    /// The next record of a connection; `None` after `timeout`, or when the last sink is gone.
+    /// The next record of a connection; `None` if a mitigation comes first, after `timeout`, or when
+    /// the last sink is gone.
     pub fn next(&self, timeout: Duration) -> Option<Record> {
         match self.queue.recv_timeout(timeout) {
             Ok(Message::Record(record)) => Some(*record),

@@ -1,9 +1,9 @@
 //! The mitigation engine: what the packets of a flood have in common becomes a signature.
 //!
 //! Pure: samples and the time go in, [`Decision`]s come out, and somebody else carries them out.
-//! For each app the engine keeps a [`Baseline`] of its calm hours: how many packets come, and what
+//! For each app the engine keeps a `baseline` of its calm hours: how many packets come, and what
 //! they look like. A flood is far more than that, for two windows in a row. Among its samples,
-//! [`fingerprint`] counts combinations of header fields and first payload bytes, and picks the most
+//! `fingerprint` counts combinations of header fields and first payload bytes, and picks the most
 //! selective one that covers the flood and spares the baseline. A crowd of real clients looks like
 //! the clients before it, so that nothing about it spares the baseline, and nothing is done.
 

@@ -1,6 +1,6 @@
 //! Signatures: custom rules of the documents and mitigations, as a table for tuple-space search.
 //!
-//! [`Signature`] says what a rule looks for; [`Placed`] (pure) finds places for all of them, and
+//! [`Signature`] says what a rule looks for; `Placed` (pure) finds places for all of them, and
 //! keeps those that have one; the rest writes what differs. New rules are written before the sets
 //! that lead to them, and those before the apps that ask for their masks.
 
