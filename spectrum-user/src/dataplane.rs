@@ -10,6 +10,7 @@ mod access_table;
 mod attach;
 pub mod clock;
 pub mod counters;
+mod detach;
 mod error;
 pub mod events;
 mod filter;

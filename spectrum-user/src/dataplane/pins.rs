@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use spectrum_common::{ABI_VERSION, maps as names, settings::Settings};
 
-use super::{access_map::AccessMap, error::Error, maps::Maps};
+use super::{access_map::AccessMap, detach::detach_link, error::Error, maps::Maps};
 
 pub(super) const PROGRAM: &str = "program";
 const LINK: &str = "link";
@@ -240,7 +240,11 @@ impl Pins {
             Err(Error::NothingPinned { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        remove(&self.link())?;
+        let link = self.link();
+        if link.exists() {
+            detach_link(&link).map_err(Error::pin(&link, "detach the program of"))?;
+        }
+        remove(&link)?;
         self.remove_leftovers(&Found::Nothing)?;
         drop(lock);
         fs::remove_dir(&self.dir).map_err(Error::pin(&self.dir, "remove the directory"))?;
