@@ -76,7 +76,9 @@ fn a_source_above_its_packet_rate_is_held_to_it() -> Result<()> {
 }
 
 fn clients_are_served_through_a_syn_flood() -> Result<()> {
-    let protection = "syn_rate = { mode = \"enforce\", per_second = 20, burst = 40 }";
+    // Only the rate: a mitigation would drop all of the flood.
+    let protection = "mitigation = { sensitivity = \"off\" }
+        syn_rate = { mode = \"enforce\", per_second = 20, burst = 40 }";
     let app = |name, port| AppDocument {
         protection,
         ..AppDocument::tcp(name, port)
