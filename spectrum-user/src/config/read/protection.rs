@@ -60,9 +60,9 @@ const SYNS_PER_SECOND: u32 = 100;
 /// the limiter's clock can express it.
 pub(super) const MAX_RATE: u32 = 10_000_000;
 
-/// Datagrams of sources that nobody knows, from all of them together. The proxy opens a session for
-/// each, at a cost of some 20 µs: a flood of forged sources would otherwise take all of its time.
-/// TCP needs no such bound, since SYN cookies cost little and keep nobody out.
+/// Datagrams of sources that nobody knows, from all of them together. The proxy opens a socket for
+/// each: a flood of forged sources would otherwise take all of its time. TCP needs no such bound,
+/// since SYN cookies cost little and keep nobody out.
 const UDP_NEW_FLOWS_PER_SECOND: u64 = 10_000;
 
 /// Ten times [`MAX_RATE`]: an edge may have more than one line.
