@@ -57,9 +57,10 @@ impl Sample {
         match self.verdict.outcome {
             Outcome::Passed | Outcome::Monitored(_) => true,
             Outcome::Dropped(reason) => {
+                use Reason::{Ceiling, NoTcpSession, PacketRate, Signature, SynRate};
                 matches!(
                     reason,
-                    Reason::Signature | Reason::PacketRate | Reason::SynRate
+                    Signature | PacketRate | SynRate | Ceiling | NoTcpSession
                 )
             }
         }
