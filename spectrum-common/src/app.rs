@@ -53,6 +53,14 @@ pub struct App {
     pub fragments: u32,
     /// 1 if the access maps hold entries of this app's own scope.
     pub has_access_entries: u32,
+    /// [`mode`] of the rule for TCP that belongs to no connection.
+    pub out_of_state: u32,
+    /// When SYNs are answered with cookies: see [`challenge`](crate::handshake::challenge).
+    pub challenge: u32,
+    /// SYNs per second above which they are.
+    pub challenge_above: u32,
+    /// SYNs per second up to which they are no longer.
+    pub challenge_below: u32,
     /// Packets per second and source (IPv6: per /64).
     pub packet_rate: RateLimit,
     /// TCP SYNs per second and source (IPv6: per /64).

@@ -18,6 +18,8 @@ pub struct Counter {
 pub struct AppCounters {
     /// Passed, and no rule had an objection.
     pub passed: Counter,
+    /// SYNs that were answered with a cookie in place of the app.
+    pub challenged: Counter,
     /// Passed, though a rule in mode `monitor` would have dropped it; counted at the first such
     /// rule. All packets that passed are `passed` plus these.
     pub monitored: ByReason<Counter>,

@@ -11,6 +11,8 @@ use crate::{
     counters::{AppCounters, Counter},
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
+    flow::{Flow, FlowSet},
+    handshake::{Challenge, Handshake, Listener},
     maps,
     proven::ProvenSet,
     reason::{ByReason, Reason},
@@ -30,7 +32,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
     assert_eq!(
         size_of::<App>(),
-        16 + 6 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4
+        16 + 10 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4
     );
     assert_eq!(size_of::<CeilingUse>(), 64);
     assert_eq!(size_of::<CeilingShare>(), 3 * 8);
@@ -39,7 +41,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<ByReason<Counter>>(), 16 * Reason::ALL.len());
     assert_eq!(
         size_of::<AppCounters>(),
-        16 * (1 + 2 * Reason::ALL.len()) + 8
+        16 * (2 + 2 * Reason::ALL.len()) + 8
     );
     assert_eq!(size_of::<Edge>(), 4 * 4);
     assert_eq!(size_of::<EdgeSet>(), 4 * (16 + 16));
@@ -50,6 +52,11 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Sample>(), 8 + 5 * 4 + 2 * 2 + 128);
     assert_eq!(size_of::<Settings>(), 10 * 4);
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
+    assert_eq!(size_of::<Flow>(), 2 * 8);
+    assert_eq!(size_of::<FlowSet>(), 4 * 16);
+    assert_eq!(size_of::<Challenge>(), 4 * 8);
+    assert_eq!(size_of::<Handshake>(), 8 + 6 * 4);
+    assert_eq!(size_of::<Listener>(), 16 + 4);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);
     assert_eq!(size_of::<Fields>(), 4 * 8);
     assert_eq!(size_of::<SignatureMask>(), 32 + 2 * 4);

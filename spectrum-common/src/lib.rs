@@ -19,6 +19,8 @@ pub mod ceiling;
 pub mod counters;
 pub mod edge;
 pub mod event;
+pub mod flow;
+pub mod handshake;
 pub mod maps;
 pub mod proven;
 pub mod reason;

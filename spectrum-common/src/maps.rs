@@ -3,6 +3,8 @@
 
 /// Name of the XDP program.
 pub const PROGRAM: &str = "spectrum";
+/// Name of the program that is only ever run by hand, on a list of listeners.
+pub const MARK_LISTENERS: &str = "mark_listeners";
 
 /// `Array` of 1 [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "settings";
@@ -42,6 +44,12 @@ pub const TCP_SESSIONS: &str = "tcp_sessions";
 pub const CEILINGS: &str = "ceilings";
 /// `PerCpuArray` of [`CeilingShare`](crate::ceiling::CeilingShare) by slot.
 pub const CEILING_SHARES: &str = "ceiling_shares";
+/// `Array` of [`FlowSet`](crate::flow::FlowSet).
+pub const FLOWS: &str = "flows";
+/// `Array` of [`Challenge`](crate::handshake::Challenge) by slot.
+pub const CHALLENGES: &str = "challenges";
+/// `Array` of 1 [`Handshake`](crate::handshake::Handshake).
+pub const HANDSHAKE: &str = "handshake";
 /// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
 pub const EVENTS: &str = "events";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
@@ -74,6 +82,9 @@ pub const PINNED: &[&str] = &[
     TCP_SESSIONS,
     CEILINGS,
     CEILING_SHARES,
+    FLOWS,
+    CHALLENGES,
+    HANDSHAKE,
     EVENTS,
     EVENT_BUDGET,
     SAMPLES,

@@ -85,6 +85,8 @@ reasons! {
     PacketRate packet_rate = 8,
     /// The source opens more TCP connections per second than the app admits.
     SynRate syn_rate = 9,
+    /// TCP that belongs to no connection: neither a socket nor an earlier proof knows its flow.
+    OutOfState out_of_state = 10,
     /// The packet has what the packets of a flood have in common: a signature that the mitigation
     /// engine installed.
     Signature signature = 13,

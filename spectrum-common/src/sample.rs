@@ -19,7 +19,7 @@ pub struct Sample {
     /// The app's slot.
     pub app: u32,
     /// [`mode`](crate::app::mode) of the rule that objected: `OFF` (none did), `MONITOR` (it passed
-    /// all the same) or `ENFORCE` (dropped).
+    /// all the same) or `ENFORCE` (dropped); or [`ANSWERED`].
     pub mode: u32,
     /// Number of a [`Reason`](crate::reason::Reason), if a rule objected.
     pub reason: u32,
@@ -41,3 +41,6 @@ pub struct SamplePace {
     /// Packets since then.
     pub since: u32,
 }
+
+/// What stands in [`Sample::mode`] for a SYN that is answered with a cookie.
+pub const ANSWERED: u32 = crate::app::mode::ENFORCE + 1;

@@ -26,7 +26,9 @@ pub struct Settings {
     pub attach_mode: u32,
     /// Which epoch it is, see [`EPOCH_SECONDS`](crate::proven::EPOCH_SECONDS).
     pub epoch: u32,
-    pub reserved: u32,
+    /// Number of the policy that verified flows have met; changes with every policy and list, so that
+    /// flows meet the new one. 0 = no app asks for flows.
+    pub flow_generation: u32,
 }
 
 /// How a program is attached.

@@ -12,7 +12,10 @@ pub(crate) mod counters;
 pub(crate) mod edges;
 pub(crate) mod events;
 pub(crate) mod facts;
+pub(crate) mod flows;
 pub(crate) mod frame;
+pub(crate) mod handshake;
+pub(crate) mod headers;
 pub(crate) mod log;
 pub(crate) mod proven;
 pub(crate) mod samples;
@@ -27,7 +30,11 @@ use core::borrow::Borrow;
 use aya_ebpf::programs::XdpContext;
 use spectrum_common::{address::Address, app::App, edge::Edge, settings::Settings};
 use spectrum_ebpf::{
-    access::Listed, limits::Admission, parse::Packet, signatures::Opinion, tables::Tables,
+    access::Listed,
+    limits::Admission,
+    parse::Packet,
+    signatures::Opinion,
+    tables::{Holder, Tables},
 };
 
 /// The tables, for one packet.
@@ -109,7 +116,27 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool {
-        ceilings::above(packet, slot, app) != 0
+    fn is_above_ceiling(&self, packet: &Packet, is_verified: bool, slot: u32, app: &App) -> bool {
+        ceilings::above(packet, is_verified.into(), slot, app) != 0
+    }
+
+    #[inline(always)]
+    fn verified_slot(&self, packet: &Packet) -> Option<u32> {
+        flows::verified_slot(packet, self.settings)
+    }
+
+    #[inline(always)]
+    fn verify(&self, packet: &Packet, slot: u32) {
+        flows::verify(packet, slot, self.settings);
+    }
+
+    #[inline(always)]
+    fn holder(&self, packet: &Packet) -> Holder {
+        sockets::holder(self.ctx, packet)
+    }
+
+    #[inline(always)]
+    fn challenges(&self, slot: u32, app: &App) -> bool {
+        handshake::challenges(slot, app)
     }
 }

@@ -7,6 +7,8 @@
 //! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), the
 //!   [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
 //!   under which those have precedence that have [`proven`] to be real.
+//! - [`flows`]: connections that have proved themselves. [`challenge`]: when SYNs are answered with
+//!   cookies. [`answer`]: what is answered.
 //! - [`sampling`]: which verdicts are reported one by one.
 //!
 //! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
@@ -18,8 +20,11 @@
 extern crate std;
 
 pub mod access;
+pub mod answer;
 pub mod ceiling;
+pub mod challenge;
 pub mod edges;
+pub mod flows;
 pub mod limits;
 pub mod packet;
 pub mod parse;

@@ -20,7 +20,7 @@ use spectrum_ebpf::{
     verdict::{Outcome, Verdict},
 };
 
-use kernel::{Maps, counters, events, facts, frame::FrameBytes, log, samples, vary};
+use kernel::{Maps, counters, events, facts, frame::FrameBytes, handshake, log, samples, vary};
 
 #[xdp(frags)]
 fn spectrum(ctx: XdpContext) -> u32 {
@@ -34,7 +34,10 @@ fn run(ctx: &XdpContext) -> u32 {
     read_headers(ctx.ctx, packet);
     let verdict = judge(ctx.ctx, packet);
     log::write(verdict, packet);
-    conclude(ctx.ctx, packet, verdict)
+    match conclude(ctx.ctx, packet, verdict) {
+        xdp_action::XDP_TX => answer(ctx.ctx, packet),
+        action => action,
+    }
 }
 
 /// Reads the headers of a frame into an empty packet. A function of its own for the sake of the stack,
@@ -79,6 +82,25 @@ extern "C" fn conclude(ctx: *mut xdp_md, packet: *const Packet, verdict: u64) ->
     match verdict.outcome {
         Outcome::Passed | Outcome::Monitored(_) => xdp_action::XDP_PASS,
         Outcome::Dropped(_) => xdp_action::XDP_DROP,
+        Outcome::Answered => xdp_action::XDP_TX,
+    }
+}
+
+/// Prepares listeners for the answers to SYN cookies: run by the daemon on a list of them
+/// (`BPF_PROG_TEST_RUN`), and never attached. Returns how many it has marked.
+#[xdp]
+fn mark_listeners(ctx: XdpContext) -> u32 {
+    handshake::mark_listeners(&ctx)
+}
+
+/// Answers a SYN, or lets one pass that cannot be answered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
+    // SAFETY: the caller's packet, which nobody changes meanwhile.
+    match unsafe { packet.as_ref() } {
+        Some(packet) if handshake::answer(ctx, packet) => xdp_action::XDP_TX,
+        Some(_) | None => xdp_action::XDP_PASS,
     }
 }
 

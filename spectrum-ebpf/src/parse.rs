@@ -25,6 +25,8 @@ pub mod flag {
     pub const SYN: u8 = 0x02;
     pub const RST: u8 = 0x04;
     pub const ACK: u8 = 0x10;
+    pub const ECE: u8 = 0x40;
+    pub const CWR: u8 = 0x80;
 }
 
 /// The facts that the policy needs. What is not there or cannot be read is zero: the verifier in
@@ -45,6 +47,10 @@ pub struct Packet {
     pub tcp_flags: u8,
     pub source_port: u16,
     pub destination_port: u16,
+    /// Where the IP header begins.
+    pub network_offset: u16,
+    /// Where the header of TCP or UDP begins.
+    pub transport_offset: u16,
     /// Bytes of the IP packet, by its own header.
     pub packet_length: u16,
     /// TCP's window.
@@ -94,6 +100,25 @@ impl Packet {
     pub const fn opens_tcp(&self) -> bool {
         self.protocol == protocol::TCP && self.tcp_flags & (flag::SYN | flag::ACK) == flag::SYN
     }
+
+    /// Is this a whole segment of a TCP connection that is past its first SYN?
+    #[inline(always)]
+    pub fn continues_tcp(&self) -> bool {
+        self.protocol == protocol::TCP
+            && self.has_ports
+            && self.fragment == Fragment::Whole
+            && self.tcp_flags & flag::SYN == 0
+    }
+}
+
+/// An offset as the facts hold it: the parser looks for headers no further than that.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "headers are near the beginning"
+)]
+const fn short(offset: usize) -> u16 {
+    offset as u16
 }
 
 /// Where the payload of the IP header lies in the frame.

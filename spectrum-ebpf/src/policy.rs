@@ -6,10 +6,17 @@
 //! 4. The app's lists.
 //! 5. Reflectors, sizes of datagrams, and fragments.
 //! 6. Signatures: the operator's custom rules, then mitigations.
-//! 7. The rules that remember: TCP connections of the source, its rates, the app's ceiling.
+//! 7. A TCP session with another app, where one is asked for; rates of each source; TCP segments that
+//!    belong to no connection; and the app's ceiling: the rules that remember.
+//! 8. SYNs that are answered with a cookie.
+//!
+//! A TCP flow that has proved itself goes straight to 6, past the state of connections: it has met
+//! what comes before under the same policy.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
+
+mod handshake;
 
 use core::borrow::Borrow as _;
 
@@ -37,6 +44,7 @@ pub fn decide(packet: &Packet, tables: &impl Tables) -> Verdict {
             slot: HOST_SLOT,
             outcome: Outcome::Passed,
         },
+        answers: false,
     };
     let judged = match packet.kind {
         Kind::Foreign => Ok(()),
@@ -47,6 +55,10 @@ pub fn decide(packet: &Packet, tables: &impl Tables) -> Verdict {
         Err(Dropped(reason)) => Verdict {
             slot: case.slot,
             outcome: Outcome::Dropped(reason),
+        },
+        Ok(()) if case.answers => Verdict {
+            slot: case.slot,
+            outcome: Outcome::Answered,
         },
         Ok(()) if case.monitored.outcome == Outcome::Passed => Verdict {
             slot: case.slot,
@@ -62,6 +74,8 @@ struct Case {
     slot: u32,
     /// The first rule that would have dropped the packet; [`Outcome::Passed`] if there is none.
     monitored: Verdict,
+    /// It is a SYN that gets a cookie for an answer.
+    answers: bool,
 }
 
 /// A rule enforced: no further rule is asked.
@@ -86,6 +100,14 @@ impl Case {
 
 #[inline(always)]
 fn judge_packet(case: &mut Case, packet: &Packet, tables: &impl Tables) -> Result<(), Dropped> {
+    if packet.continues_tcp()
+        && packet.defect.is_none()
+        && let Some(slot) = tables.verified_slot(packet)
+        && let Some(app) = tables.app(slot)
+    {
+        case.slot = slot;
+        return judge_verified(case, packet, app.borrow(), tables);
+    }
     let Some(edge) = tables.edge(&packet.destination) else {
         return Ok(());
     };
@@ -128,8 +150,7 @@ fn fragments_mode(edge: &Edge, is_tcp: bool) -> u32 {
     }
 }
 
-/// No app here, but perhaps a service of the host itself. A TCP segment other than a client's SYN
-/// can belong to a connection that the host opened, and is the stack's to judge.
+/// No app here, but perhaps a service of the host itself, or a connection that the host opened.
 #[inline(always)]
 fn judge_closed_port(
     case: &mut Case,
@@ -137,11 +158,16 @@ fn judge_closed_port(
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
     let rule = tables.settings().closed_ports;
-    let opens = packet.protocol == protocol::UDP || packet.opens_tcp();
-    if rule == mode::OFF || !opens || tables.has_socket(packet) {
+    if rule == mode::OFF || tables.has_socket(packet) {
         return Ok(());
     }
-    case.matched(rule, Reason::ClosedPort)
+    let opens = packet.protocol == protocol::UDP || packet.opens_tcp();
+    let reason = if opens {
+        Reason::ClosedPort
+    } else {
+        Reason::OutOfState
+    };
+    case.matched(rule, reason)
 }
 
 #[inline(always)]
@@ -158,22 +184,15 @@ fn judge_app(
     if packet.fragment == Fragment::First {
         case.matched(app.fragments, Reason::Fragment)?;
     }
-    if app.mask_count != 0 && judge_signatures(case, packet, app, tables)? == Ruling::Pass {
+    if judge_traffic(case, packet, false, app, tables)? == Ruling::Pass {
         return Ok(());
     }
-    if app.session != mode::OFF && !tables.has_tcp_session(&packet.source, app) {
-        case.matched(app.session, Reason::NoTcpSession)?;
+    let mut is_verified = false;
+    if packet.protocol == protocol::TCP && !packet.opens_tcp() {
+        is_verified = handshake::judge_segment(case, packet, app, tables)?;
     }
-    // What the ceiling would refuse is refused before it makes an entry among the sources: a flood
-    // of newcomers is cheaper so, and the sources that count stay there.
-    let is_capped = app.ceiling.mode == mode::ENFORCE;
-    if is_capped && tables.is_closed_to(packet, case.slot, app) {
-        return Err(Dropped(Reason::Ceiling));
-    }
-    judge_rates(case, packet, app, tables)?;
-    if app.ceiling.mode != mode::OFF && tables.is_above_ceiling(packet, case.slot, app) {
-        case.matched(app.ceiling.mode, Reason::Ceiling)?;
-    }
+    judge_ceiling(case, packet, is_verified, app, tables)?;
+    case.answers = packet.opens_tcp() && handshake::answers(case, packet, app, tables);
     Ok(())
 }
 
@@ -220,6 +239,62 @@ fn judge_lists(
     }
     if own != Listed::Allowed {
         case.matched(app.allowlist, Reason::NotAllowed)?;
+    }
+    Ok(())
+}
+
+/// What every packet meets: signatures, the session that an app may ask for, and rates per source.
+/// Says whether a signature lets it pass, whatever comes later.
+#[inline(always)]
+fn judge_traffic(
+    case: &mut Case,
+    packet: &Packet,
+    is_verified: bool,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<Ruling, Dropped> {
+    if app.mask_count != 0 && judge_signatures(case, packet, app, tables)? == Ruling::Pass {
+        return Ok(Ruling::Pass);
+    }
+    if app.session != mode::OFF && !tables.has_tcp_session(&packet.source, app) {
+        case.matched(app.session, Reason::NoTcpSession)?;
+    }
+    // What the ceiling would refuse is refused before it makes an entry among the sources: a flood
+    // of newcomers is cheaper so, and the sources that count stay there.
+    let is_capped = !is_verified && app.ceiling.mode == mode::ENFORCE;
+    if is_capped && tables.is_closed_to(packet, case.slot, app) {
+        return Err(Dropped(Reason::Ceiling));
+    }
+    judge_rates(case, packet, app, tables)?;
+    Ok(Ruling::Silent)
+}
+
+/// A flow that has proved itself.
+#[inline(always)]
+fn judge_verified(
+    case: &mut Case,
+    packet: &Packet,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<(), Dropped> {
+    if judge_traffic(case, packet, true, app, tables)? == Ruling::Pass {
+        return Ok(());
+    }
+    judge_ceiling(case, packet, true, app, tables)
+}
+
+/// What the app gets from all sources together. A flow that has proved itself proves its source.
+#[inline(always)]
+fn judge_ceiling(
+    case: &mut Case,
+    packet: &Packet,
+    is_verified: bool,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<(), Dropped> {
+    if app.ceiling.mode != mode::OFF && tables.is_above_ceiling(packet, is_verified, case.slot, app)
+    {
+        case.matched(app.ceiling.mode, Reason::Ceiling)?;
     }
     Ok(())
 }

@@ -13,7 +13,6 @@ use crate::{access::Listed, limits::Admission, parse::Packet, signatures::Opinio
 
 /// The tables that the daemon fills and the program reads: BPF maps in the kernel, copies of their
 /// elements anywhere else.
-///
 pub trait Tables {
     fn settings(&self) -> &Settings;
 
@@ -53,8 +52,23 @@ pub trait Tables {
     fn is_closed_to(&self, packet: &Packet, slot: u32, app: &App) -> bool;
 
     /// Charges a packet to its app, see [`ceiling::admits`](crate::ceiling::admits): is it above
-    /// the ceiling? Only asked where there is one.
-    fn is_above_ceiling(&self, packet: &Packet, slot: u32, app: &App) -> bool;
+    /// the ceiling? Only asked where there is one. `is_verified` says that the packet belongs to a
+    /// flow that has proved itself.
+    fn is_above_ceiling(&self, packet: &Packet, is_verified: bool, slot: u32, app: &App) -> bool;
+
+    /// The slot of the app that the packet's flow has proved itself to, if it is still good; see
+    /// [`flows::find`](crate::flows::find).
+    fn verified_slot(&self, packet: &Packet) -> Option<u32>;
+
+    /// Notes that the packet's flow has proved itself to the app at `slot`.
+    fn verify(&self, packet: &Packet, slot: u32);
+
+    /// What this host knows of a TCP segment with ports.
+    fn holder(&self, packet: &Packet) -> Holder;
+
+    /// Counts a SYN to an app, and says whether it may be answered with a cookie; see
+    /// [`challenge::observe`](crate::challenge::observe).
+    fn challenges(&self, slot: u32, app: &App) -> bool;
 
     /// The slot of the app on a port, [`HOST_SLOT`] if there is none.
     #[inline(always)]
@@ -76,4 +90,20 @@ pub trait Tables {
     fn is_reflector(&self, set: u32, port: u16) -> bool {
         self.reflector_ports(set, port / 64) & (1 << (port % 64)) != 0
     }
+}
+
+/// The local socket that a TCP segment would reach.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    Nobody,
+    /// Only one that listens.
+    Listener,
+    /// One that listens, and will take the segment as the answer to a cookie.
+    CookieTaker,
+    /// One of this very flow, which proves nothing: a handshake that is not complete, or a connection
+    /// that is over.
+    HalfOpen,
+    /// One of this very flow, whose peer has answered.
+    Connection,
 }

@@ -3,6 +3,7 @@
 use spectrum_common::{
     app::{HOST_SLOT, mode},
     reason::Reason,
+    sample::ANSWERED,
 };
 
 /// The end of a packet: one cell of the counters.
@@ -20,6 +21,8 @@ pub enum Outcome {
     /// Passed, though a rule in mode `monitor` would have dropped it: the first such rule.
     Monitored(Reason),
     Dropped(Reason),
+    /// A SYN that is answered with a cookie; no rule enforced against it.
+    Answered,
 }
 
 impl Verdict {
@@ -35,6 +38,7 @@ impl Verdict {
             Outcome::Passed => (mode::OFF, 0),
             Outcome::Monitored(reason) => (mode::MONITOR, reason as u32),
             Outcome::Dropped(reason) => (mode::ENFORCE, reason as u32),
+            Outcome::Answered => (ANSWERED, 0),
         };
         (self.slot as u64) << 32 | (reason as u64) << 8 | mode as u64
     }
@@ -46,6 +50,7 @@ impl Verdict {
         let outcome = match (u32::from(bits as u8), Reason::try_from((bits as u32) >> 8)) {
             (mode::MONITOR, Ok(reason)) => Outcome::Monitored(reason),
             (mode::ENFORCE, Ok(reason)) => Outcome::Dropped(reason),
+            (ANSWERED, _) => Outcome::Answered,
             (_, _) => Outcome::Passed,
         };
         Self {
@@ -60,7 +65,7 @@ impl Outcome {
     #[inline(always)]
     pub const fn objection(self) -> Option<(Reason, u32)> {
         match self {
-            Self::Passed => None,
+            Self::Passed | Self::Answered => None,
             Self::Monitored(reason) => Some((reason, mode::MONITOR)),
             Self::Dropped(reason) => Some((reason, mode::ENFORCE)),
         }

@@ -32,7 +32,8 @@ pub use feed::{Feed, FeedAction, FeedSource};
 pub use host::{EventOutput, Host, XdpMode};
 pub use prefix::{PrefixError, parse_prefix};
 pub use protection::{
-    Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity, TcpSession,
+    Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity,
+    SynChallenge, TcpSession, When,
 };
 
 use errors::Problem;

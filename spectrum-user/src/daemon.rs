@@ -5,10 +5,12 @@
 
 mod addresses;
 mod capabilities;
+mod handshake;
 mod mitigator;
 mod recent;
 mod shield;
 mod sources;
+mod sysctl;
 mod watch;
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
@@ -23,6 +25,7 @@ use tokio::{
 };
 
 use self::{
+    handshake::Handshake,
     mitigator::Mitigator,
     recent::{RecentDrops, Sampled},
     shield::Shield,
@@ -136,6 +139,7 @@ struct Daemon {
     proxy: Proxy,
     shield: Shield,
     mitigator: Mitigator,
+    handshake: Handshake,
     events: event::Sink,
     event_log: event::Writer,
     recent: RecentDrops,
@@ -168,6 +172,8 @@ impl Daemon {
         let mut feeds = Feeds::default();
         follow(&mut feeds, &config);
         let mut shield = Shield::raise(&config, feed_lists(&feeds, &config))?;
+        let mut handshake = Handshake::new(&config.host.control_socket);
+        handshake.keep(&config, &mut shield);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
         let (requests_in, requests) = mpsc::channel(16);
@@ -181,6 +187,7 @@ impl Daemon {
             proxy,
             shield,
             mitigator,
+            handshake,
             events,
             event_log,
             recent: RecentDrops::default(),
@@ -202,6 +209,7 @@ impl Daemon {
         let mut windows = ticks(mitigation::WINDOW);
         let mut addresses = ticks(ADDRESS_INTERVAL);
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
+        let mut marking = ticks(handshake::MARK_INTERVAL);
         let mut renewal = ticks(RENEWAL_INTERVAL);
         let proofs = self.proxy.proofs();
         loop {
@@ -228,6 +236,7 @@ impl Daemon {
                     let followed = self.shield.follow_addresses(&self.config);
                     note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
                 }
+                _ = marking.tick() => self.handshake.keep(&self.config, &mut self.shield),
                 _ = housekeeping.tick() => {
                     note(self.shield.apply(&self.config), "cannot tidy the lists");
                 }
@@ -257,6 +266,8 @@ impl Daemon {
         if !self.event_log.close(EVENT_LOG_DEADLINE) {
             log::warn!("the event log did not take the last events in time");
         }
+        let ended = self.handshake.end(&mut self.shield);
+        note(ended, "cannot restore the settings of the host's TCP");
         if self.options.detach_on_exit {
             self.shield.lower();
         } else {
@@ -315,6 +326,8 @@ impl Daemon {
         self.mitigator.configure(&config, &mut self.shield);
         self.config = config;
         self.renew_sources();
+        // New listeners take no answers to cookies yet.
+        self.handshake.keep(&self.config, &mut self.shield);
         log::info!(
             "reloaded: {} apps added, {} updated, {} removed, {} unchanged",
             changes.added.len(),

@@ -28,7 +28,7 @@ mod worker;
 use std::{
     collections::{HashMap, HashSet},
     fs, iter,
-    net::{IpAddr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -41,6 +41,7 @@ pub use error::{ApplyError, StartError};
 pub use origin::{OriginCondition, OriginSnapshot};
 pub use proofs::Proofs;
 pub use service::AppSnapshot;
+pub use socket::{Handshake, handshake_of};
 pub use stats::Totals;
 pub use tasks::Drained;
 
@@ -344,6 +345,14 @@ fn raise_descriptor_limit() {
 }
 
 /// Whether this host can bind IPv6 addresses at all; many have it disabled.
+/// Where the listeners of a TCP app are, of which there is one for each worker.
+pub fn tcp_listeners(app: &App) -> impl Iterator<Item = SocketAddr> {
+    let binds = plan::binds(app, has_ipv6());
+    binds
+        .filter(|bind| bind.transport == Transport::Tcp)
+        .map(|bind| bind.address)
+}
+
 fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use spectrum_user::config::{
     self, App, AppDocument, AppId, Config, Connectivity, EdgeIps, HeaderOn, HostDocument, Mode,
-    PortRange, ProxyProtocol, Rate, Transport,
+    PortRange, ProxyProtocol, Rate, Transport, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -100,6 +100,9 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
     assert_eq!(protection.fragments, Mode::Enforce);
     assert_eq!(protection.packet_rate, enforce(1_000_000));
     assert_eq!(protection.syn_rate, enforce(100));
+    assert_eq!(protection.syn_challenge.when, When::Auto);
+    assert_eq!(protection.syn_challenge.above, 1000);
+    assert_eq!(protection.out_of_state, Mode::Enforce);
 }
 
 #[test]
@@ -121,6 +124,8 @@ fn the_least_udp_document_gets_the_documented_defaults() {
     );
     assert_eq!(protection.packet_rate, enforce(100_000));
     assert_eq!(protection.syn_rate.mode, Mode::Off);
+    assert_eq!(protection.syn_challenge.when, When::Never);
+    assert_eq!(protection.out_of_state, Mode::Off);
 }
 
 #[test]

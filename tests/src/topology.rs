@@ -13,6 +13,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Once},
 };
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 use crate::{leftovers, netns::Namespace, packet::Path as LinkPath};
 
 mod offload;
+mod pass;
 
 /// Addresses of every lab: all from the ranges for documentation, so that a packet that escapes
 /// goes nowhere.
@@ -148,6 +150,8 @@ pub struct Lab {
     pub origin: Host,
     directory: TempDir,
     pins: PathBuf,
+    /// Lets the edge's filter answer.
+    answers: Option<OwnedFd>,
 }
 
 impl Lab {
@@ -158,7 +162,7 @@ impl Lab {
         SWEPT.call_once(leftovers::sweep_dead);
 
         let name = leftovers::unique_name();
-        let lab = Self {
+        let mut lab = Self {
             client: Host::create(&name, "client")?,
             attacker: Host::create(&name, "attacker")?,
             internet: Host::create(&name, "internet")?,
@@ -166,6 +170,7 @@ impl Lab {
             origin: Host::create(&name, "origin")?,
             directory: leftovers::directory(&name)?,
             pins: Path::new(leftovers::BPF_DIR).join(&name),
+            answers: None,
         };
         lab.link_hosts().context("linking the hosts of the lab")?;
         lab.address_hosts()
@@ -191,7 +196,7 @@ impl Lab {
         }
     }
 
-    fn link_hosts(&self) -> Result<()> {
+    fn link_hosts(&mut self) -> Result<()> {
         self.let_the_bridge_be_blind()?;
         self.internet.namespace.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -214,6 +219,8 @@ impl Lab {
         let as_on_a_wire = || offload::disable_vlan("edge");
         let offload = self.internet.namespace.run(as_on_a_wire)?;
         offload.context("turning VLAN offload off")?;
+        let answers = self.internet.namespace.run(|| pass::attach("edge"))?;
+        self.answers = Some(answers.context("attaching an XDP program that passes")?);
         self.edge.namespace.ip(&format!(
             "link add {BACK} type veth peer name {ETH0} netns {}\n",
             self.origin.namespace.name(),

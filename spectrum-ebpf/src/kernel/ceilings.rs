@@ -39,17 +39,22 @@ pub(crate) extern "C" fn closed(packet: *const Packet, slot: u32, app: *const Ap
     u32::from(is_closed && !proven::is_proven(&packet.source, app))
 }
 
-/// Charges a packet to its app: 1 if it is above the ceiling. A function of its own to the
-/// verifier.
+/// Charges a packet to its app, of a flow that has proved itself if `is_verified` is not 0: 1 if it is
+/// above the ceiling. A function of its own to the verifier.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn above(packet: *const Packet, slot: u32, app: *const App) -> u32 {
+pub(crate) extern "C" fn above(
+    packet: *const Packet,
+    is_verified: u32,
+    slot: u32,
+    app: *const App,
+) -> u32 {
     // SAFETY: as above.
     let (packet, app) = unsafe { (packet.as_ref(), app.as_ref()) };
     let (Some(packet), Some(app), Some((dues, share))) = (packet, app, used(slot)) else {
         return 0;
     };
-    let is_proven = proven::is_proven(&packet.source, app);
+    let is_proven = is_verified != 0 || proven::is_proven(&packet.source, app);
     let admitted = ceiling::admits(&app.ceiling, packet, is_proven, &dues, share, jiffies());
     u32::from(!admitted)
 }

@@ -23,6 +23,7 @@ pub(crate) fn count(verdict: &Verdict, packet: &Packet) -> Option<u32> {
         Outcome::Passed => &mut counters.passed,
         Outcome::Monitored(reason) => counters.monitored.get_mut(reason),
         Outcome::Dropped(reason) => counters.dropped.get_mut(reason),
+        Outcome::Answered => &mut counters.challenged,
     };
     cell.packets += 1;
     cell.bytes += u64::from(packet.length);

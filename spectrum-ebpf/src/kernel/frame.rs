@@ -1,6 +1,6 @@
 //! The frame. The only pointer arithmetic on packets is here.
 
-use aya_ebpf::{helpers::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{cty::c_void, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
 use spectrum_ebpf::packet::Bytes;
 
 /// Offsets that the parser may compute: beyond the longest chain of headers that it follows, and
@@ -23,6 +23,27 @@ impl<'ctx> FrameBytes<'ctx> {
             start: ctx.data(),
             end: ctx.data_end(),
         }
+    }
+}
+
+impl FrameBytes<'_> {
+    /// Where the `N` bytes at `offset` lie, for a helper to read; `None` if they are not all there.
+    #[inline(always)]
+    pub(crate) fn pointer<const N: usize>(&self, offset: usize) -> Option<*mut c_void> {
+        let start = self.start + self.position(offset);
+        (start + N <= self.end).then_some(start as *mut c_void)
+    }
+
+    /// Writes `bytes` at `offset`, or nothing if there is no room.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&self, offset: usize, bytes: &[u8; N]) -> Option<()> {
+        let start = self.start + offset;
+        if start + N > self.end {
+            return None;
+        }
+        // SAFETY: as in `read`; the program may write to the frame.
+        unsafe { (start as *mut [u8; N]).write(*bytes) };
+        Some(())
     }
 }
 

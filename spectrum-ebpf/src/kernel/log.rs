@@ -68,6 +68,7 @@ where
         Outcome::Passed => (0, NO_REASON),
         Outcome::Monitored(reason) => (1, reason as usize),
         Outcome::Dropped(reason) => (2, reason as usize),
+        Outcome::Answered => (3, NO_REASON),
     };
     // The compiler knows that there are such words, and the verifier does not.
     let outcome = OUTCOMES.get(black_box(outcome));
@@ -94,7 +95,12 @@ where
 /// pointers to them in a BPF program.
 type Word = [u8; 14];
 
-static OUTCOMES: [Word; 3] = [word(b"passed"), word(b"monitored"), word(b"dropped")];
+static OUTCOMES: [Word; 4] = [
+    word(b"passed"),
+    word(b"monitored"),
+    word(b"dropped"),
+    word(b"answered"),
+];
 
 /// By the numbers of the reasons.
 #[expect(

@@ -9,12 +9,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use spectrum_common::{
-    app::mode,
     event::EventBudget,
     maps::size,
     sample::{BYTES, PER_SECOND, Sample},
 };
-use spectrum_ebpf::{sampling, verdict::Verdict};
+use spectrum_ebpf::sampling;
 
 use super::settings;
 
@@ -49,20 +48,16 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
         sampling::lost(budget);
         return 0;
     };
-    let verdict = Verdict::from_bits(verdict);
-    let (reason, mode) = match verdict.outcome.objection() {
-        Some((reason, mode)) => (reason as u32, mode),
-        None => (0, mode::OFF),
-    };
     let sample = record.as_mut_ptr();
+    // The parts of a number, see `Verdict::to_bits`.
     // SAFETY: the record has room for a sample, and the helper writes `captured` of its bytes;
     // `ctx` is the context of the running program.
     unsafe {
         (*sample).time_ns = bpf_ktime_get_boot_ns();
         (*sample).weight = weight;
-        (*sample).app = verdict.slot;
-        (*sample).mode = mode;
-        (*sample).reason = reason;
+        (*sample).app = (verdict >> 32) as u32;
+        (*sample).mode = u32::from(verdict as u8);
+        (*sample).reason = (verdict as u32) >> 8;
         (*sample).length = length;
         let bytes = (&raw mut (*sample).bytes).cast();
         let captured = captured(length);

@@ -2,7 +2,7 @@
 
 use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Kind, Packet, Payload, ensure_within};
+use super::{Fragment, Kind, Packet, Payload, ensure_within, short};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: usize = 20;
@@ -35,6 +35,7 @@ pub(super) fn parse(
         return Err(Reason::Malformed);
     }
     packet.kind = Kind::Addressed;
+    packet.network_offset = short(offset);
     packet.source = address([source_0, source_1, source_2, source_3]);
     packet.destination = address([destination_0, destination_1, destination_2, destination_3]);
     packet.protocol = protocol;

@@ -2,7 +2,7 @@
 
 use spectrum_common::{address::Address, reason::Reason};
 
-use super::{Fragment, Kind, Packet, Payload, ensure_within};
+use super::{Fragment, Kind, Packet, Payload, ensure_within, short};
 use crate::packet::Bytes;
 
 const HEADER_LENGTH: u16 = 40;
@@ -40,6 +40,7 @@ pub(super) fn parse(
         return Err(Reason::Malformed);
     }
     packet.kind = Kind::Addressed;
+    packet.network_offset = short(offset);
     packet.source = source;
     packet.destination = destination;
     packet.protocol = next_header;

@@ -74,6 +74,8 @@ fn the_facts_of_a_plain_packet() {
             tcp_flags: flag::SYN,
             source_port: 40_000,
             destination_port: 443,
+            network_offset: 14,
+            transport_offset: 34,
             packet_length: 45,
             window: 1024,
             payload_offset: 54,
@@ -121,7 +123,12 @@ fn tags_are_looked_through_twice() {
             frame.extend(SingleVlanHeader::default().to_bytes()[..2].to_vec());
         }
         frame.extend(&plain[12..]);
-        assert_eq!(parsed(&frame).kind, kind, "{tags} tags");
+        let packet = parsed(&frame);
+        assert_eq!(packet.kind, kind, "{tags} tags");
+        if kind == Kind::Addressed {
+            let offsets = (packet.network_offset, packet.transport_offset);
+            assert_eq!(offsets, (14 + 4 * tags, 34 + 4 * tags));
+        }
     }
 }
 
@@ -164,6 +171,8 @@ fn extension_headers_are_looked_through_up_to_a_bound() {
         if defect.is_none() {
             assert_eq!(packet.protocol, protocol::UDP, "{name}");
             assert_eq!(packet.destination_port, 443, "{name}");
+            let chain: usize = extensions.iter().map(|(_, bytes)| 1 + bytes.len()).sum();
+            assert_eq!(usize::from(packet.transport_offset), 54 + chain, "{name}");
         }
     }
     assert_eq!(parsed(&udp_v6(&vec![(60, options()); 6])).defect, None);

@@ -2,7 +2,7 @@
 
 use spectrum_common::reason::Reason;
 
-use super::{Fragment, Packet, Payload, flag, protocol};
+use super::{Fragment, Packet, Payload, flag, protocol, short};
 use crate::packet::Bytes;
 
 const TCP_HEADER_LENGTH: usize = 20;
@@ -47,6 +47,7 @@ fn parse_tcp(
         window_1,
     ] = frame.read::<16>(payload.start).ok_or(Reason::Malformed)?;
     packet.has_ports = true;
+    packet.transport_offset = short(payload.start);
     packet.tcp_flags = tcp_flags;
     packet.source_port = u16::from_be_bytes([source_0, source_1]);
     packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
@@ -83,6 +84,7 @@ fn parse_udp(
         length_1,
     ] = frame.read(payload.start).ok_or(Reason::Malformed)?;
     packet.has_ports = true;
+    packet.transport_offset = short(payload.start);
     packet.source_port = u16::from_be_bytes([source_0, source_1]);
     packet.destination_port = u16::from_be_bytes([destination_0, destination_1]);
     payload.note(UDP_HEADER_LENGTH, packet);

@@ -1,11 +1,12 @@
 //! The order of the rules, and what a mode makes of them.
 
+use core::cell::Cell;
 use std::vec::Vec;
 
 use spectrum_common::{address::Address, ceiling::Ceiling};
 
 use super::*;
-use crate::{limits::Admission, parse::flag, signatures::Opinion};
+use crate::{limits::Admission, parse::flag, signatures::Opinion, tables::Holder};
 
 const SLOT: u32 = 1;
 const PORT: u16 = 80;
@@ -22,6 +23,9 @@ struct World {
     is_over: bool,
     is_closed: bool,
     opinion: Option<Opinion>,
+    holder: Option<Holder>,
+    challenges: bool,
+    verified: Cell<Option<u32>>,
 }
 
 impl Tables for World {
@@ -90,8 +94,30 @@ impl Tables for World {
         self.is_closed
     }
 
-    fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+    fn is_above_ceiling(
+        &self,
+        _packet: &Packet,
+        _is_verified: bool,
+        _slot: u32,
+        _app: &App,
+    ) -> bool {
         self.is_over
+    }
+
+    fn verified_slot(&self, _packet: &Packet) -> Option<u32> {
+        self.verified.get()
+    }
+
+    fn verify(&self, _packet: &Packet, slot: u32) {
+        self.verified.set(Some(slot));
+    }
+
+    fn holder(&self, _packet: &Packet) -> Holder {
+        self.holder.unwrap_or(Holder::Nobody)
+    }
+
+    fn challenges(&self, _slot: u32, _app: &App) -> bool {
+        self.challenges
     }
 }
 
@@ -110,6 +136,13 @@ fn syn() -> Packet {
         source_port: 50_000,
         destination_port: PORT,
         ..Packet::default()
+    }
+}
+
+fn acknowledging(packet: Packet) -> Packet {
+    Packet {
+        tcp_flags: flag::ACK,
+        ..packet
     }
 }
 
@@ -155,6 +188,7 @@ fn hostile(mode: u32) -> World {
             session: mode,
             datagrams: mode,
             datagram_least: 1,
+            out_of_state: mode,
             ..App::default()
         },
         edge: Edge {
@@ -201,6 +235,10 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
             Reason::Ceiling => world.app.ceiling = Ceiling::default(),
             Reason::NoTcpSession => world.app.session = 0,
             Reason::DatagramSize => world.app.datagrams = 0,
+            Reason::OutOfState => {
+                world.app.out_of_state = 0;
+                world.settings.closed_ports = 0;
+            }
         }
     }
     reasons
@@ -210,7 +248,7 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
 fn rules_are_asked_in_their_order() {
     use Reason::{
         Blocked, ClosedPort, DatagramSize, Malformed, Martian, NoTcpSession, NotAllowed,
-        PacketRate, Reflector, Signature, SynRate,
+        OutOfState, PacketRate, Reflector, Signature, SynRate,
     };
     let martian = |packet| Packet {
         defect: Some(Martian),
@@ -248,6 +286,19 @@ fn rules_are_asked_in_their_order() {
         ..syn()
     };
     assert_eq!(order_of(&closed), [ClosedPort]);
+    assert_eq!(order_of(&acknowledging(closed)), [OutOfState]);
+    assert_eq!(
+        order_of(&acknowledging(syn())),
+        [
+            Blocked,
+            NotAllowed,
+            Signature,
+            NoTcpSession,
+            PacketRate,
+            OutOfState,
+            Reason::Ceiling
+        ]
+    );
     let later = Packet {
         fragment: Fragment::Later,
         has_ports: false,
@@ -327,18 +378,136 @@ fn a_closed_port_is_silent_unless_somebody_listens_or_the_host_has_asked() {
         destination_port: PORT + 1,
         ..syn()
     };
-    let answer = Packet {
-        tcp_flags: flag::SYN | flag::ACK,
-        ..closed
-    };
+    let stray = acknowledging(closed);
     let listening = World {
         has_socket: true,
         ..hostile(mode::ENFORCE)
     };
     let dropped = Outcome::Dropped(Reason::ClosedPort);
     assert_eq!(decide(&closed, &world).outcome, dropped);
-    assert_eq!(decide(&answer, &world), Verdict::PASSED);
+    let out_of_state = Outcome::Dropped(Reason::OutOfState);
+    assert_eq!(decide(&stray, &world).outcome, out_of_state);
     assert_eq!(decide(&closed, &listening), Verdict::PASSED);
+    assert_eq!(decide(&stray, &listening), Verdict::PASSED);
+}
+
+/// A world whose app is challenged and asks for connections, and in which nothing is wrong.
+fn strict() -> World {
+    World {
+        app: App {
+            challenge: spectrum_common::handshake::challenge::AUTO,
+            out_of_state: mode::ENFORCE,
+            ..App::default()
+        },
+        holder: Some(Holder::Listener),
+        challenges: true,
+        ..World::default()
+    }
+}
+
+#[test]
+fn a_syn_is_answered_only_for_a_listener_that_does_not_know_the_flow() {
+    let outcome = |world: &World| decide(&syn(), world).outcome;
+    assert_eq!(outcome(&strict()), Outcome::Answered);
+    for holder in [Holder::Nobody, Holder::HalfOpen, Holder::Connection] {
+        let world = World {
+            holder: Some(holder),
+            ..strict()
+        };
+        assert_eq!(outcome(&world), Outcome::Passed, "{holder:?}");
+    }
+    let calm = World {
+        challenges: false,
+        ..strict()
+    };
+    assert_eq!(outcome(&calm), Outcome::Passed);
+    let mut never = strict();
+    never.app.challenge = spectrum_common::handshake::challenge::NEVER;
+    assert_eq!(outcome(&never), Outcome::Passed);
+    // Nor is it answered to who cannot be there, though the rules about that be off.
+    let first = Packet {
+        fragment: Fragment::First,
+        ..syn()
+    };
+    let martian = Packet {
+        defect: Some(Reason::Martian),
+        ..syn()
+    };
+    for packet in [first, martian] {
+        assert_eq!(decide(&packet, &strict()).outcome, Outcome::Passed);
+    }
+}
+
+#[test]
+fn a_segment_passes_only_with_a_connection_or_the_answer_to_a_cookie() {
+    let segment = acknowledging(syn());
+    for (holder, outcome, verified) in [
+        (Holder::Nobody, Outcome::Dropped(Reason::OutOfState), false),
+        (
+            Holder::Listener,
+            Outcome::Dropped(Reason::OutOfState),
+            false,
+        ),
+        (Holder::HalfOpen, Outcome::Passed, false),
+        (Holder::CookieTaker, Outcome::Passed, true),
+        (Holder::Connection, Outcome::Passed, true),
+    ] {
+        let world = World {
+            holder: Some(holder),
+            ..strict()
+        };
+        assert_eq!(decide(&segment, &world).outcome, outcome, "{holder:?}");
+        assert_eq!(world.verified.get().is_some(), verified, "{holder:?}");
+    }
+}
+
+/// What each packet may differ in holds for whoever has proved himself, the rest was met before.
+#[test]
+fn a_flow_that_has_proved_itself_meets_signatures_and_rates_alone() {
+    let segment = acknowledging(syn());
+    let mut world = World {
+        verified: Cell::new(Some(SLOT)),
+        ..hostile(mode::ENFORCE)
+    };
+    let matched = Outcome::Dropped(Reason::Signature);
+    assert_eq!(decide(&segment, &world).outcome, matched);
+    world.app.mask_count = 0;
+    world.app.session = mode::OFF;
+    let over = Outcome::Dropped(Reason::PacketRate);
+    assert_eq!(decide(&segment, &world).outcome, over);
+    world.is_over = false;
+    let passed = Verdict {
+        slot: SLOT,
+        outcome: Outcome::Passed,
+    };
+    assert_eq!(decide(&segment, &world), passed);
+    for other in [
+        syn(),
+        Packet {
+            fragment: Fragment::First,
+            ..segment
+        },
+        Packet {
+            defect: Some(Reason::TcpFlags),
+            ..segment
+        },
+    ] {
+        assert_ne!(decide(&other, &world), passed, "{other:?}");
+    }
+}
+
+/// Or the rule that watches would count its first packet only.
+#[test]
+fn a_flow_that_is_watched_proves_nothing() {
+    let mut world = World {
+        global: Some(Listed::Blocked),
+        holder: Some(Holder::Connection),
+        ..strict()
+    };
+    world.app.blocklist = mode::MONITOR;
+    let verdict = decide(&acknowledging(syn()), &world);
+    assert_eq!(verdict.outcome, Outcome::Monitored(Reason::Blocked));
+    assert_eq!(world.verified.get(), None);
 }
 
 /// Who wins when the scopes disagree.
@@ -434,6 +603,7 @@ fn a_verdict_survives_as_a_number() {
             Outcome::Passed,
             Outcome::Monitored(reason),
             Outcome::Dropped(reason),
+            Outcome::Answered,
         ] {
             let verdict = Verdict {
                 slot: 1023,

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Check, Global, Output, output};
 use crate::config::{
     self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-    Mitigation, Mode, ProxyProtocol, Rate, Transport,
+    Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
 };
 
 /// # Errors
@@ -169,6 +169,9 @@ fn rules(app: &App) -> String {
         (protection.fragments != Mode::Off).then(|| format!("fragments {}", protection.fragments)),
         rate("packets", protection.packet_rate),
         rate("SYNs", protection.syn_rate),
+        challenge(protection.syn_challenge),
+        (protection.out_of_state != Mode::Off)
+            .then(|| format!("out of state {}", protection.out_of_state)),
         protection.mitigation.is_on().then(|| {
             let Mitigation { sensitivity, mode } = protection.mitigation;
             format!("mitigation {mode}: {sensitivity} sensitivity")
@@ -184,6 +187,17 @@ fn rate(what: &str, rate: Rate) -> Option<String> {
         let per_second = output::count(rate.per_second.into());
         format!("{what} {}: {per_second}/s per source", rate.mode)
     })
+}
+
+fn challenge(SynChallenge { when, above }: SynChallenge) -> Option<String> {
+    match when {
+        When::Never => None,
+        When::Auto => {
+            let above = output::count(above.into());
+            Some(format!("SYN cookies above {above}/s"))
+        }
+        When::Always => Some("SYN cookies always".to_owned()),
+    }
 }
 
 fn custom(rules: usize) -> Option<String> {

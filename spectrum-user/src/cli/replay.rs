@@ -234,6 +234,7 @@ const fn words(outcome: Outcome) -> (&'static str, Option<&'static str>) {
         Outcome::Passed => ("pass", None),
         Outcome::Monitored(reason) => ("monitor", Some(reason.name())),
         Outcome::Dropped(reason) => ("drop", Some(reason.name())),
+        Outcome::Answered => ("challenge", None),
     }
 }
 

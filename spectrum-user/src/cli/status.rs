@@ -91,6 +91,7 @@ impl Shown {
         let mut text = self.headline();
         text += &interfaces(&self.status.interfaces);
         text += &apps(&self.status.apps);
+        text += &challenges(&self.status.apps);
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
         text += &rules(&self.status);
@@ -162,6 +163,31 @@ fn apps(apps: &[AppStatus]) -> String {
         table.add_row(row);
     }
     format!("\n{table}\n")
+}
+
+/// The apps whose SYNs are or were answered with cookies, one a line.
+fn challenges(apps: &[AppStatus]) -> String {
+    let lines = apps.iter().filter_map(|app| {
+        let count = packets(app.filter.challenged);
+        match app.filter.challenged_since {
+            Some(since) => Some(format!(
+                "{}: SYNs are answered with cookies since {} ({count} so far)\n",
+                app.name,
+                output::time(since)
+            )),
+            None if app.filter.challenged == Total::default() => None,
+            None => Some(format!(
+                "{}: {count} SYNs were answered with cookies\n",
+                app.name
+            )),
+        }
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\n{lines}")
+    }
 }
 
 /// Dropped and monitored packets by reason, over everything.

@@ -40,7 +40,8 @@ struct AppVerdict {
     interface: String,
     app: String,
     protocol: String,
-    /// `pass`, `monitor` or `drop`; `unreachable` if no edge address has the source's family.
+    /// `pass`, `monitor`, `drop`, or `challenge` (its SYNs are answered with a cookie, and it passes
+    /// when it has answered in turn); `unreachable` if no edge address has the source's family.
     verdict: &'static str,
     reason: Option<&'static str>,
     /// The source has proved to the app that it is real: above a ceiling it comes first.
@@ -96,6 +97,7 @@ fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
         Some(Outcome::Passed) => ("pass", None),
         Some(Outcome::Monitored(reason)) => ("monitor", Some(reason.name())),
         Some(Outcome::Dropped(reason)) => ("drop", Some(reason.name())),
+        Some(Outcome::Answered) => ("challenge", None),
     };
     Ok(AppVerdict {
         interface: pinned.interface.clone(),
@@ -174,6 +176,9 @@ impl AppVerdict {
         } = self;
         let judged = match (self.verdict, self.reason) {
             ("pass", _) => "passes".to_owned(),
+            ("challenge", _) => {
+                "has to answer a SYN cookie, as everyone now, and passes then".to_owned()
+            }
             ("drop", Some(reason)) => format!("is DROPPED: {reason}"),
             (_, Some(reason)) => format!("passes, but is monitored: {reason}"),
             _ => {

@@ -8,7 +8,8 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{
-    App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate, Transport,
+    App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate, SynChallenge,
+    Transport, When,
     rule::{Action, Family, Flags, Payload, Rule},
 };
 
@@ -104,8 +105,19 @@ struct ProtectionTable<'a> {
     packet_rate: RateTable,
     #[serde(skip_serializing_if = "Option::is_none")]
     syn_rate: Option<RateTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syn_challenge: Option<ChallengeTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    out_of_state: Option<&'static str>,
     mitigation: MitigationTable,
     rules: Vec<RuleTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct ChallengeTable {
+    when: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    above: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -232,6 +244,8 @@ impl<'a> ProtectionTable<'a> {
             fragments: protection.fragments.word(),
             packet_rate: protection.packet_rate.into(),
             syn_rate: (!is_udp).then(|| protection.syn_rate.into()),
+            syn_challenge: (!is_udp).then(|| protection.syn_challenge.into()),
+            out_of_state: (!is_udp).then(|| protection.out_of_state.word()),
             mitigation: MitigationTable {
                 sensitivity: protection.mitigation.sensitivity.word(),
                 mode: protection.mitigation.mode.word(),
@@ -337,6 +351,15 @@ impl From<Rate> for RateTable {
             mode: rate.mode.word(),
             per_second: rate.per_second,
             burst: rate.burst,
+        }
+    }
+}
+
+impl From<SynChallenge> for ChallengeTable {
+    fn from(challenge: SynChallenge) -> Self {
+        Self {
+            when: challenge.when.word(),
+            above: (challenge.when == When::Auto).then_some(challenge.above),
         }
     }
 }

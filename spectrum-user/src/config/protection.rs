@@ -92,6 +92,28 @@ impl Amplification {
     };
 }
 
+/// When the filter answers an app's SYNs with cookies, so that forged ones reach nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SynChallenge {
+    pub when: When,
+    /// SYNs per second above which `auto` begins; at least 1.
+    pub above: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Never,
+    /// While there is a flood.
+    Auto,
+    Always,
+}
+
+words!(When {
+    Never = "never",
+    Auto = "auto",
+    Always = "always",
+});
+
 /// How soon the engine takes what comes for a flood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sensitivity {
@@ -144,6 +166,10 @@ pub struct Protection {
     pub packet_rate: Rate,
     /// TCP only.
     pub syn_rate: Rate,
+    /// TCP only.
+    pub syn_challenge: SynChallenge,
+    /// TCP only: segments that belong to no connection.
+    pub out_of_state: Mode,
     pub mitigation: Mitigation,
     /// Custom rules, sorted by id.
     pub rules: Vec<Rule>,

@@ -1,14 +1,17 @@
 //! The filters of all shielded interfaces, as one.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::addresses;
 use crate::{
     config::{AppId, Config},
     dataplane::{
-        Error, Filter, Inherited,
+        AttachMode, Error, Filter, Inherited, Terms,
         counters::Snapshot,
         events,
         lists::{self, FeedList},
@@ -224,6 +227,34 @@ impl Shield {
         Ok(())
     }
 
+    /// Whether a filter can send what it is to answer. In generic mode it could only through the
+    /// network stack, which takes its checksums for unfinished ones on virtual interfaces.
+    pub(super) fn can_answer(&self) -> bool {
+        self.filters.iter().any(is_native)
+    }
+
+    /// Lets the filters that can answer SYNs do so on these terms, or none.
+    pub(super) fn set_terms(&mut self, terms: Option<&Terms>) -> Result<()> {
+        for filter in &mut self.filters {
+            let terms = terms.filter(|_| is_native(filter));
+            filter.set_terms(terms)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the listeners take answers to cookies, see [`Filter::mark_listeners`].
+    pub(super) fn mark_listeners(&mut self, listeners: &[SocketAddr]) -> Result<()> {
+        for filter in self.filters.iter_mut().filter(|filter| is_native(filter)) {
+            let marked = filter.mark_listeners(listeners)?;
+            ensure!(
+                marked == listeners.len(),
+                "only {marked} of {} listeners take cookies",
+                listeners.len()
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn interfaces(&self) -> Result<Vec<InterfaceStatus>> {
         let status = |filter: &Filter| {
             InterfaceStatus::read(filter.interface().unwrap_or_default(), filter.maps())
@@ -291,4 +322,8 @@ impl Shield {
 fn apps_by_slot(filter: &Filter) -> Result<BTreeMap<u32, AppId>> {
     let slots = filter.maps().slots()?;
     Ok(slots.into_iter().map(|(id, slot)| (slot, id)).collect())
+}
+
+fn is_native(filter: &Filter) -> bool {
+    filter.mode() == Some(AttachMode::Native)
 }

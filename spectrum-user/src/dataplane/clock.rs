@@ -44,6 +44,27 @@ pub fn ticks_per_second() -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX).max(1)
 }
 
+/// The kernel's `jiffies64`, give or take a second: ticks of the monotonic clock, from five minutes
+/// before 2³², so that kernels meet its end soon (`INITIAL_JIFFIES`).
+pub fn jiffies() -> u64 {
+    let initial = 300_u32.wrapping_mul(ticks_per_second()).wrapping_neg();
+    let ticks = since_start().as_millis() * u128::from(ticks_per_second()) / 1000;
+    u64::from(initial) + u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// The wall-clock time of a moment given in jiffies.
+pub fn wall_time_of_jiffies(then: u64) -> SystemTime {
+    let ago = jiffies().saturating_sub(then);
+    let millis = ago.saturating_mul(1000) / u64::from(ticks_per_second());
+    SystemTime::now() - Duration::from_millis(millis)
+}
+
+fn since_start() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .expect("CLOCK_MONOTONIC exists since Linux 2.6")
+        .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

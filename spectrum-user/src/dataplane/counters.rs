@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spectrum_common::{
     address::Address,
@@ -46,6 +47,10 @@ impl From<Counter> for Total {
 pub struct Snapshot {
     /// Passed without objection.
     pub passed: Total,
+    /// SYNs that were answered with a cookie in place of the app.
+    pub challenged: Total,
+    /// Since when they are; absent if SYNs go to the app.
+    pub challenged_since: Option<Timestamp>,
     /// By the name of the reason; only those that ever occurred.
     pub dropped: BTreeMap<String, Total>,
     /// Passed, though a monitored rule would have dropped it.
@@ -56,6 +61,9 @@ impl Snapshot {
     /// Adds what another interface counted.
     pub fn merge(&mut self, other: &Self) {
         self.passed.add(other.passed);
+        self.challenged.add(other.challenged);
+        let since = [self.challenged_since, other.challenged_since];
+        self.challenged_since = since.into_iter().flatten().min();
         for (mine, theirs) in [
             (&mut self.dropped, &other.dropped),
             (&mut self.monitored, &other.monitored),
@@ -68,6 +76,7 @@ impl Snapshot {
 
     fn add_cpu(&mut self, counters: &AppCounters) {
         self.passed.add(counters.passed.into());
+        self.challenged.add(counters.challenged.into());
         add_reasons(&mut self.dropped, &counters.dropped);
         add_reasons(&mut self.monitored, &counters.monitored);
     }
@@ -133,9 +142,14 @@ impl Maps {
     /// The kernel refuses the look-up.
     pub fn app_counters(&self) -> Result<BTreeMap<AppId, Snapshot>, Error> {
         let apps = self.apps_in_use()?;
-        let counters = apps
-            .into_iter()
-            .map(|(slot, app)| Ok((AppId(app.id), self.counters(slot)?)));
+        let counters = apps.into_iter().map(|(slot, app)| {
+            let since = self.challenged_since(slot, &app)?;
+            let snapshot = Snapshot {
+                challenged_since: since.and_then(|time| Timestamp::try_from(time).ok()),
+                ..self.counters(slot)?
+            };
+            Ok((AppId(app.id), snapshot))
+        });
         counters.collect()
     }
 

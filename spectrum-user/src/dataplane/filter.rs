@@ -33,6 +33,9 @@ use crate::config::Config;
 /// The compiled programs (`spectrum-ebpf`), aligned as the ELF parser wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SPECTRUM_BPF_OBJECT"));
 
+/// Bytes by which an answer may be longer than the packet.
+const MAX_GROWTH: usize = 128;
+
 /// A loaded XDP program and its maps.
 pub struct Filter {
     ebpf: Ebpf,
@@ -61,10 +64,12 @@ pub enum Inherited {
 }
 
 /// Result of one run of the program over a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestRun {
     /// What the program returned: a number of `enum xdp_action`.
     pub action: u32,
+    /// The packet as the program left it.
+    pub packet: Vec<u8>,
     /// Mean duration of one run.
     pub duration: Duration,
 }
@@ -227,13 +232,18 @@ impl Filter {
         packet: &[u8],
         repeat: u32,
     ) -> Result<TestRun, Error> {
+        // The program may make a packet longer, but not by more than the headers of an answer.
+        let mut output = vec![0; packet.len() + MAX_GROWTH];
         let result = program(&mut self.ebpf, name)?.test_run(TestRunOptions {
             data_in: Some(packet),
+            data_out: Some(&mut output),
             repeat,
             ..TestRunOptions::default()
         })?;
+        output.truncate(result.data_size_out as usize);
         Ok(TestRun {
             action: result.return_value,
+            packet: output,
             duration: result.duration,
         })
     }

@@ -154,7 +154,8 @@ pub fn put(
         Ok(()) => maps.access.announce()?,
         Err(NoRoom) => grow(maps, key, word)?,
     }
-    mark_scope(maps, key.0)
+    mark_scope(maps, key.0)?;
+    super::sync::renew_flows(maps)
 }
 
 /// Takes the operator's entry off its list; says whether it was there.
@@ -169,6 +170,7 @@ pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
     };
     forget(table, key, word);
     maps.access.announce()?;
+    super::sync::renew_flows(maps)?;
     Ok(true)
 }
 

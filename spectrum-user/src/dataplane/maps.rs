@@ -7,6 +7,8 @@ use spectrum_common::{
     counters::AppCounters,
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::EventBudget,
+    flow::FlowSet,
+    handshake::{Challenge, Handshake},
     maps as names,
     settings::Settings,
     signature::{SignatureHits, SignatureMask, SignatureRule, SignatureSet},
@@ -32,6 +34,9 @@ pub struct Maps {
     pub(super) signature_rates: Array<MapData, u64>,
     pub(super) proven: SourceSets,
     pub(super) tcp_sessions: SourceSets,
+    pub(super) flows: Array<MapData, FlowSet>,
+    pub(super) challenges: Array<MapData, Challenge>,
+    pub(super) handshake: Array<MapData, Handshake>,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
     pub(super) sample_budget: PerCpuArray<MapData, EventBudget>,
 }
@@ -59,6 +64,9 @@ impl Maps {
             signature_rates: typed.map(names::SIGNATURE_RATES)?,
             proven: typed.sources(names::PROVEN)?,
             tcp_sessions: typed.sources(names::TCP_SESSIONS)?,
+            flows: typed.map(names::FLOWS)?,
+            challenges: typed.map(names::CHALLENGES)?,
+            handshake: typed.map(names::HANDSHAKE)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
             sample_budget: typed.map(names::SAMPLE_BUDGET)?,
         })

@@ -12,6 +12,7 @@ use spectrum_common::{
     app::{App, HOST_SLOT, RateLimit, mode},
     ceiling::Ceiling,
     edge::{Edge, PAGE_SIZE, PortPage, PortSet},
+    handshake::challenge,
     maps::size,
     settings::Settings,
 };
@@ -24,13 +25,13 @@ use super::{
     signatures::Signature,
 };
 use crate::config::{
-    self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, rule::Rule,
+    self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, When, rule::Rule,
 };
 
 /// The wanted contents of the maps. Indexes of pages and sets are those of the vectors here;
 /// [`sync`](super::sync) decides where they lie in the maps.
 pub(super) struct Plan {
-    /// Only the policy: what belongs to the attachment is zero.
+    /// Only the policy: what belongs to the attachment, and the number of the policy, is zero.
     pub(super) settings: Settings,
     /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`]; `has_access_entries` is
     /// left at 0, because entries of the operator count too, and so are the masks, because those of
@@ -120,6 +121,11 @@ impl Plan {
         }
         lists.sort_by_key(|list| list.action == action::ALLOW);
         self.lists.extend(lists);
+    }
+
+    /// Whether an app asks which connections flows belong to.
+    pub(super) fn follows_flows(&self) -> bool {
+        self.apps.values().any(|app| app.out_of_state != mode::OFF)
     }
 
     fn add_list(&mut self, scope: u32, action: u32, prefixes: &[IpNet]) {
@@ -326,6 +332,7 @@ fn layout(config: &Config, app: &config::App, reflector_set: u32) -> App {
             mode::OFF
         }
     };
+    let is_tcp = app.transport == Transport::Tcp;
     let only = |transport, mode| {
         if app.transport == transport {
             mode
@@ -345,6 +352,14 @@ fn layout(config: &Config, app: &config::App, reflector_set: u32) -> App {
         reflector_set,
         fragments: mode_number(protection.fragments),
         has_access_entries: 0,
+        out_of_state: mode_number(only(Transport::Tcp, protection.out_of_state)),
+        challenge: match protection.syn_challenge.when {
+            When::Auto if is_tcp => challenge::AUTO,
+            When::Always if is_tcp => challenge::ALWAYS,
+            When::Never | When::Auto | When::Always => challenge::NEVER,
+        },
+        challenge_above: protection.syn_challenge.above,
+        challenge_below: protection.syn_challenge.above / 2,
         packet_rate: rate_limit(protection.packet_rate),
         syn_rate: rate_limit(Rate {
             mode: only(Transport::Tcp, protection.syn_rate.mode),

@@ -72,6 +72,11 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             fragments: Mode::Enforce,
             packet_rate: rate,
             syn_rate: rate,
+            syn_challenge: config::SynChallenge {
+                when: When::Auto,
+                above: 100,
+            },
+            out_of_state: Mode::Enforce,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: config::Ceiling::NONE,

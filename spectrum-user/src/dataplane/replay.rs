@@ -2,7 +2,7 @@
 //!
 //! Counters, limits and events of the filter that runs are not touched. What counts packets over
 //! time (rates, ceilings, rules that limit) is off in the copy: a replay is far from the pace at
-//! which its packets came.
+//! which its packets came. So is what asks for the host's connections, which are others by now.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use aya::{
     maps::{Array, MapData, RingBuf},
 };
 use spectrum_common::{
-    app::mode, event::DropEvent, maps as names, reason::Reason, settings::Settings,
-    signature::action,
+    app::mode, event::DropEvent, handshake::challenge, maps as names, reason::Reason,
+    settings::Settings, signature::action,
 };
 use spectrum_ebpf::{
     parse::{Packet, parse},
@@ -139,6 +139,8 @@ impl Maps {
             app.packet_rate.mode = mode::OFF;
             app.syn_rate.mode = mode::OFF;
             app.ceiling.mode = mode::OFF;
+            app.out_of_state = mode::OFF;
+            app.challenge = challenge::NEVER;
             sync::write_app(self, slot, app)?;
         }
         for index in 0..self.signature_rules.len() {

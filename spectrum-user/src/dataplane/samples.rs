@@ -56,11 +56,13 @@ impl Sample {
     pub fn met_mitigations(&self) -> bool {
         match self.verdict.outcome {
             Outcome::Passed | Outcome::Monitored(_) => true,
+            // Forged or not, it costs the app nothing.
+            Outcome::Answered => false,
             Outcome::Dropped(reason) => {
                 use Reason::{Ceiling, NoTcpSession, PacketRate, Signature, SynRate};
                 matches!(
                     reason,
-                    Signature | PacketRate | SynRate | Ceiling | NoTcpSession
+                    Signature | PacketRate | SynRate | Ceiling | NoTcpSession | Reason::OutOfState
                 )
             }
         }

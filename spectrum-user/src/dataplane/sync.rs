@@ -13,6 +13,7 @@ use spectrum_common::{
     app::App,
     counters::AppCounters,
     edge::{Edge, EdgeSet, PortPage, PortSet},
+    handshake::Challenge,
     maps::{self as names, size},
     proven::EPOCH_SECONDS,
     settings::Settings,
@@ -79,6 +80,7 @@ pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
             Some(_) => applied.apps_updated += 1,
             None => {
                 clear_counters(maps, slot)?;
+                clear_challenge(maps, slot)?;
                 applied.apps_added += 1;
             }
         }
@@ -91,7 +93,27 @@ pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
         applied.apps_removed += 1;
     }
     signatures.finish(maps)?;
+    if !applied.is_nothing() {
+        renew_flows(maps)?;
+    }
     Ok(applied)
+}
+
+/// Has flows that have proved themselves meet the rules again, after a change of any of them.
+pub(super) fn renew_flows(maps: &mut Maps) -> Result<(), Error> {
+    let settings = maps.settings()?;
+    let flow_generation = match settings.flow_generation {
+        0 => return Ok(()),
+        u32::MAX => 1,
+        number => number + 1,
+    };
+    write_settings(
+        maps,
+        Settings {
+            flow_generation,
+            ..settings
+        },
+    )
 }
 
 pub(super) fn write_app(maps: &mut Maps, slot: u32, app: App) -> Result<(), Error> {
@@ -174,6 +196,13 @@ fn clear_counters(maps: &mut Maps, slot: u32) -> Result<(), Error> {
         .map_err(Error::map(names::COUNTERS, "clear"))
 }
 
+/// A flood of the app that had the slot before is none of the new one.
+fn clear_challenge(maps: &mut Maps, slot: u32) -> Result<(), Error> {
+    maps.challenges
+        .set(slot, Challenge::default(), 0)
+        .map_err(Error::map(names::CHALLENGES, "clear"))
+}
+
 fn apply_settings(maps: &mut Maps, plan: &Plan) -> Result<(), Error> {
     let before = maps.settings()?;
     let wanted = Settings {
@@ -185,6 +214,12 @@ fn apply_settings(maps: &mut Maps, plan: &Plan) -> Result<(), Error> {
         epoch: clock::since_boot_s() / EPOCH_SECONDS,
         interface_index: before.interface_index,
         attach_mode: before.attach_mode,
+        flow_generation: match (plan.follows_flows(), before.flow_generation) {
+            (false, _) => 0,
+            // Not 1: flows of an earlier time may still be there.
+            (true, 0) => random_seed()?,
+            (true, number) => number,
+        },
         ..plan.settings
     };
     if wanted == before {

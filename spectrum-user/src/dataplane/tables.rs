@@ -19,7 +19,7 @@ use spectrum_ebpf::{
     policy,
     proven::Place,
     signatures::{self, Opinion, Signatures},
-    tables::Tables,
+    tables::{Holder, Tables},
     verdict::Verdict,
 };
 
@@ -181,8 +181,34 @@ impl Tables for View<'_> {
     }
 
     /// As [`View::admit`].
-    fn is_above_ceiling(&self, _packet: &Packet, _slot: u32, _app: &App) -> bool {
+    fn is_above_ceiling(
+        &self,
+        _packet: &Packet,
+        _is_verified: bool,
+        _slot: u32,
+        _app: &App,
+    ) -> bool {
         false
+    }
+
+    /// What [`Maps::verdict_on`] asks about has no flow yet.
+    fn verified_slot(&self, _packet: &Packet) -> Option<u32> {
+        None
+    }
+
+    fn verify(&self, _packet: &Packet, _slot: u32) {}
+
+    /// The first packet of a source finds the proxy's listener, and no connection.
+    fn holder(&self, _packet: &Packet) -> Holder {
+        Holder::Listener
+    }
+
+    fn challenges(&self, slot: u32, app: &App) -> bool {
+        self.maps
+            .challenged_since(slot, app)
+            .ok()
+            .flatten()
+            .is_some()
     }
 }
 

@@ -110,7 +110,7 @@ fn wanted_listeners(apps: &[Arc<App>], ipv6: bool) -> Result<HashMap<Bind, &Arc<
 }
 
 /// The addresses on which `app` listens. Without `ipv6` on this host, "all" means IPv4.
-fn binds(app: &App, ipv6: bool) -> impl Iterator<Item = Bind> {
+pub(super) fn binds(app: &App, ipv6: bool) -> impl Iterator<Item = Bind> {
     let v4 = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let v6 = IpAddr::from(Ipv6Addr::UNSPECIFIED);
     let ips = match &app.edge_ips {

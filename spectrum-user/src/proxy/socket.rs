@@ -101,11 +101,43 @@ pub(super) fn allow_fragments(socket: &impl AsFd, family: IpAddr) -> io::Result<
 
 /// TCP's smoothed round-trip time; zero if the kernel does not tell.
 pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
+    let round_trip = tcp_info(socket).map_or(0, |info| info.tcpi_rtt);
+    Duration::from_micros(round_trip.into())
+}
+
+/// What this host said of itself when it accepted a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Handshake {
+    /// Bytes that it can receive.
+    pub window: u32,
+    /// By how many bits its windows are shifted.
+    pub window_scale: u8,
+}
+
+/// The handshake of a connection on which nothing has been received yet.
+///
+/// # Errors
+/// It is none, or broken.
+pub fn handshake_of(accepted: &impl AsFd) -> io::Result<Handshake> {
+    let info = tcp_info(accepted)?;
+    // A bit field of two: what the peer shifts by, and what we do.
+    let scales = info.tcpi_snd_rcv_wscale;
+    Ok(Handshake {
+        window: info.tcpi_rcv_ssthresh,
+        window_scale: if cfg!(target_endian = "little") {
+            scales >> 4
+        } else {
+            scales & 0xf
+        },
+    })
+}
+
+fn tcp_info(socket: &impl AsFd) -> io::Result<libc::tcp_info> {
     // SAFETY: the struct holds only integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = length_of(&info);
     // SAFETY: the kernel writes at most `length` bytes to `info`, and the new length to `length`.
-    unsafe {
+    let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_TCP,
@@ -114,7 +146,11 @@ pub(super) fn round_trip(socket: &impl AsFd) -> Duration {
             &raw mut length,
         )
     };
-    Duration::from_micros(info.tcpi_rtt.into())
+    if result == 0 {
+        Ok(info)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 fn set_option(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {

@@ -17,7 +17,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
         Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits, Mitigation, Mode,
-        Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts, Transport,
+        Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, Transport,
+        When,
     },
     event::{self, Kind, Record},
     proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
@@ -229,6 +230,11 @@ pub(crate) fn app(
             fragments: Mode::Off,
             packet_rate: off,
             syn_rate: off,
+            syn_challenge: SynChallenge {
+                when: When::Never,
+                above: 1,
+            },
+            out_of_state: Mode::Off,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling::NONE,

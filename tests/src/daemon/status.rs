@@ -23,6 +23,12 @@ impl AddAssign for Counter {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Filter {
     pub passed: Counter,
+    /// SYNs that were answered with a cookie.
+    #[serde(default)]
+    pub challenged: Counter,
+    /// Since when they are; `None` if they are not.
+    #[serde(default)]
+    pub challenged_since: Option<String>,
     pub dropped: BTreeMap<String, Counter>,
     pub monitored: BTreeMap<String, Counter>,
 }

@@ -15,6 +15,7 @@ mod endurance;
 mod feeds;
 mod filter;
 mod guide;
+mod handshake;
 mod harness;
 mod lab;
 mod life;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         programs::CASES,
         filter::CASES,
         guide::CASES,
+        handshake::CASES,
         rates::CASES,
         rules::CASES,
         mitigation::CASES,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use etherparse::PacketBuilder;
 use spectrum_user::config::{
-    App, Config, Connectivity, Datagrams, EdgeIps, Mode, TcpSession, Transport,
+    App, Config, Connectivity, Datagrams, EdgeIps, Mode, TcpSession, Transport, When,
     rule::{Action, Conditions, Family, Flags, Payload, Rule},
 };
 
@@ -82,6 +82,8 @@ const SOURCES_V6: [&str; 13] = [
 ];
 /// Where the host itself listens, on all addresses and over both transports.
 pub(crate) const SERVICE: u16 = 2222;
+/// The only port of an app on which somebody listens.
+pub(crate) const LISTENED: u16 = 80;
 const PORTS: [u16; 16] = [
     22, 22, 80, 80, 7000, 7500, 7999, 8000, 53, 9, 51_820, 51_820, 51_820, 51_820, 1, SERVICE,
 ];
@@ -117,6 +119,8 @@ pub(crate) fn random_policy(random: &mut Random) -> Config {
         if let Some(session) = &mut rules.tcp_session {
             session.mode = random.pick(&modes);
         }
+        rules.out_of_state = random.pick(&modes);
+        rules.syn_challenge.when = random.pick(&[When::Never, When::Always]);
         random_rules(random, &mut rules.rules);
     }
     random_rules(random, &mut config.host.rules);
@@ -277,11 +281,15 @@ pub(crate) fn policy(mode: Mode) -> Config {
     }
 }
 
-/// A policy with every rule enforced, two apps that also limit rates, and one with a ceiling.
+/// A policy with two apps that limit rates, one with a ceiling, and every rule enforced that comes
+/// before.
 pub(crate) fn rated_policy(mode: Mode) -> Config {
     let mut config = policy(Mode::Enforce);
     for app in &mut config.apps {
         let app = Arc::make_mut(app);
+        // Rates come before, and what they admit is told by what passes.
+        app.protection.out_of_state = Mode::Off;
+        app.protection.syn_challenge.when = When::Never;
         match app.name.as_str() {
             "web" => app.protection.packet_rate = rate(mode, 20),
             "ssh" => app.protection.syn_rate = rate(mode, 5),
@@ -308,6 +316,8 @@ fn set_modes(app: &mut App, mode: Mode) {
         min: 6,
         max: 200,
     };
+    rules.out_of_state = mode;
+    rules.syn_challenge.when = When::Always;
     set_rule_modes(&mut rules.rules, mode);
 }
 

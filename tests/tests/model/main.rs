@@ -21,7 +21,7 @@ mod reference;
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     net::{IpAddr, TcpListener, UdpSocket},
     process::ExitCode,
     thread,
@@ -34,17 +34,18 @@ use spectrum_common::reason::Reason;
 use spectrum_tests::requirements;
 use spectrum_user::{
     config::{AppId, Config, Mode},
-    dataplane::Filter,
+    dataplane::{Filter, Terms},
 };
 
-use generator::{ADDRESSES, CONNECTED, Random, SERVICE};
+use generator::{ADDRESSES, CONNECTED, LISTENED, Random, SERVICE};
 use reference::{Outcome, Verdict};
 
 /// Frames of each trial.
-const FRAMES: usize = 12_000;
+const FRAMES: usize = 24_000;
 /// Frames under one random policy.
 const FRAMES_PER_POLICY: usize = 200;
 const XDP_DROP: u32 = 1;
+const XDP_TX: u32 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -116,11 +117,14 @@ fn trial(name: &'static str, run: fn(&mut Random) -> Result<()>) -> Trial {
     })
 }
 
-/// Plays on a host without other sockets than those of its service, since the program looks for
-/// the sockets of whoever runs it.
+/// Plays on a host without other sockets than those of its service and of one app, since the program
+/// looks for the sockets of whoever runs it.
 fn in_own_namespace(play: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     let play = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
+        // Cookies always: else the kernel marks no listener.
+        fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2")?;
+        let _app = TcpListener::bind(("::", LISTENED))?;
         let _tcp = TcpListener::bind(("::", SERVICE))?;
         let _udp = UdpSocket::bind(("::", SERVICE))?;
         play()
@@ -139,6 +143,7 @@ impl Seen {
     fn note(&mut self, outcome: Outcome) {
         let key = match outcome {
             Outcome::Passed => "passed".to_owned(),
+            Outcome::Challenged => "challenged".to_owned(),
             Outcome::Monitored(reason) => format!("monitored {reason}"),
             Outcome::Dropped(reason) => format!("dropped {reason}"),
         };
@@ -153,8 +158,10 @@ impl Seen {
         for reason in stateless {
             self.ensure_often(&format!("{how} {}", reason.name()))?;
         }
-        let passed = self.0.get("passed").copied().unwrap_or_default();
-        ensure!(passed >= 500, "passed only {passed} times: {:?}", self.0);
+        for (key, least) in [("passed", 500), ("challenged", 10)] {
+            let times = self.0.get(key).copied().unwrap_or_default();
+            ensure!(times >= least, "{key} only {times} times: {:?}", self.0);
+        }
         Ok(())
     }
 
@@ -174,6 +181,17 @@ fn load(config: &Config) -> Result<Filter> {
     filter.apply(config, &addresses())?;
     let connected = CONNECTED.map(|source| (AppId::from_file_stem("web"), source.parse().unwrap()));
     filter.maps().replace_sessions(connected)?;
+    let terms = Terms {
+        sack: true,
+        window_scaling: true,
+        ecn: true,
+        window: 65_535,
+        window_scale: 7,
+        hop_limit: 64,
+    };
+    filter.set_terms(Some(&terms))?;
+    let marked = filter.mark_listeners(&[(IpAddr::from([0_u16; 8]), LISTENED).into()])?;
+    ensure!(marked == 1, "the app's listener is not there");
     Ok(filter)
 }
 
@@ -198,8 +216,9 @@ fn agree(
         let verdict = reference::decide(config, &addresses, &frame);
         let run = filter.test_run(&frame, 1)?;
         let dropped = matches!(verdict.outcome, Outcome::Dropped(_));
+        let answered = verdict.outcome == Outcome::Challenged;
         ensure!(
-            (run.action == XDP_DROP) == dropped,
+            (run.action == XDP_DROP) == dropped && (run.action == XDP_TX) == answered,
             "frame {number}: action {}, but the reference says {verdict:?}\n  {}",
             run.action,
             hex(&frame)
@@ -233,6 +252,11 @@ fn compare(
             Outcome::Passed,
             snapshot.passed.packets,
             snapshot.passed.bytes,
+        );
+        note(
+            Outcome::Challenged,
+            snapshot.challenged.packets,
+            snapshot.challenged.bytes,
         );
         for reason in Reason::ALL.iter().map(|reason| reason.name()) {
             if let Some(total) = snapshot.dropped.get(reason) {

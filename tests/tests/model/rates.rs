@@ -94,7 +94,7 @@ fn limit<'a>(
             };
             Some((app, "ceiling", all))
         }
-        Outcome::Passed | Outcome::Monitored(_) | Outcome::Dropped(_) => None,
+        Outcome::Passed | Outcome::Monitored(_) | Outcome::Dropped(_) | Outcome::Challenged => None,
     }
 }
 

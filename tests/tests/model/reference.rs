@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use spectrum_user::config::{
-    App, Config, EdgeIps, Mode, Transport,
+    App, Config, EdgeIps, Mode, Transport, When,
     rule::{Action, Conditions, Family, Rule},
 };
 
-use crate::generator::{CONNECTED, SERVICE};
+use crate::generator::{CONNECTED, LISTENED, SERVICE};
 use crate::mitigations::FIRST_ID;
 
 /// The end of a packet: the app (`None`: the host) and what was done.
@@ -24,6 +24,7 @@ pub(crate) enum Outcome {
     Passed,
     Monitored(&'static str),
     Dropped(&'static str),
+    Challenged,
 }
 
 /// What the headers say.
@@ -55,6 +56,8 @@ struct Judge {
     app: Option<String>,
     monitored: Option<Verdict>,
     dropped: Option<Verdict>,
+    /// A SYN that is answered, unless a rule drops it.
+    challenged: bool,
 }
 
 impl Judge {
@@ -77,10 +80,14 @@ impl Judge {
     }
 
     fn end(self) -> Verdict {
-        let passed = Verdict {
-            app: self.app,
-            outcome: Outcome::Passed,
+        let end = |outcome| Verdict {
+            app: self.app.clone(),
+            outcome,
         };
+        if self.dropped.is_none() && self.challenged {
+            return end(Outcome::Challenged);
+        }
+        let passed = end(Outcome::Passed);
         self.dropped.or(self.monitored).unwrap_or(passed)
     }
 }
@@ -105,12 +112,13 @@ pub(crate) fn sender(frame: &[u8]) -> Option<Sender> {
 }
 
 /// Decides about a frame by all rules but the rates, for a host with `addresses` that itself
-/// listens on the port [`SERVICE`].
+/// listens on the port [`SERVICE`], and at one app on [`LISTENED`]. Nobody is connected.
 pub(crate) fn decide(config: &Config, addresses: &[IpAddr], frame: &[u8]) -> Verdict {
     let mut judge = Judge {
         app: None,
         monitored: None,
         dropped: None,
+        challenged: false,
     };
     let malformed = config.host.malformed;
     match headers(frame) {
@@ -150,16 +158,38 @@ fn judge_ours(judge: &mut Judge, config: &Config, addresses: &[IpAddr], facts: &
     };
     let Some(app) = apps().find(|app| app.ports.first <= port && port <= app.ports.last) else {
         let opens = transport == Transport::Udp || facts.flags & 0x12 == 0x02;
-        if opens && port != SERVICE {
-            judge.rule(config.host.closed_ports.expect("set"), "closed_port");
+        let listens = port == SERVICE || transport == Transport::Tcp && port == LISTENED;
+        if !listens {
+            let reason = if opens { "closed_port" } else { "out_of_state" };
+            judge.rule(config.host.closed_ports.expect("set"), reason);
         }
         return;
     };
     judge.app = Some(app.name.clone());
-    judge_app(judge, config, app, facts, source_port);
+    let goes_on = judge_app(judge, config, app, facts, source_port);
+    if goes_on && transport == Transport::Tcp {
+        judge_handshake(judge, app, facts, port);
+    }
 }
 
-fn judge_app(judge: &mut Judge, config: &Config, app: &App, facts: &Facts, source_port: u16) {
+fn judge_handshake(judge: &mut Judge, app: &App, facts: &Facts, port: u16) {
+    if facts.flags & 0x12 == 0x02 {
+        let whole = !facts.first_fragment && facts.defect.is_none();
+        let always = app.protection.syn_challenge.when == When::Always;
+        judge.challenged = always && port == LISTENED && whole;
+    } else {
+        judge.rule(app.protection.out_of_state, "out_of_state");
+    }
+}
+
+/// Says whether rules that come later are asked, should none of these drop the packet.
+fn judge_app(
+    judge: &mut Judge,
+    config: &Config,
+    app: &App,
+    facts: &Facts,
+    source_port: u16,
+) -> bool {
     let rules = &app.protection;
     if app.ip_firewall {
         let own = most_specific(facts.source, &rules.block, &rules.allow);
@@ -188,6 +218,7 @@ fn judge_app(judge: &mut Judge, config: &Config, app: &App, facts: &Facts, sourc
     {
         judge.rule(session.mode, "no_tcp_session");
     }
+    !is_spared
 }
 
 /// To the one app with which others ask for a connection.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use spectrum_user::config::{
     Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput, HeaderOn,
-    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, Timeouts,
-    Transport, XdpMode,
+    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate,
+    SynChallenge, Timeouts, Transport, When, XdpMode,
     rule::{Action, Conditions, Rule},
 };
 
@@ -58,7 +58,8 @@ pub(crate) fn rule(id: u32, action: Action, conditions: Conditions) -> Rule {
     }
 }
 
-/// An app on every address, with every rule but the rates enforced.
+/// An app on every address, with every rule enforced but those that remember: rates, and
+/// TCP's handshake and state.
 pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> App {
     App {
         id: AppId::from_file_stem(name),
@@ -93,6 +94,11 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             fragments: Mode::Enforce,
             packet_rate: rate(Mode::Off, 1),
             syn_rate: rate(Mode::Off, 1),
+            syn_challenge: SynChallenge {
+                when: When::Never,
+                above: 1,
+            },
+            out_of_state: Mode::Off,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling {

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
 use spectrum_user::{
-    config::{AppId, Config, Datagrams, EdgeIps, Host, Mode, TcpSession, Transport},
+    config::{
+        AppId, Config, Datagrams, EdgeIps, Host, Mode, SynChallenge, TcpSession, Transport, When,
+    },
     dataplane::{
         Filter,
         counters::{Snapshot, Total},
@@ -25,6 +27,9 @@ pub(crate) const STATIC_EDGE: &str = "192.0.2.53";
 /// Not ours.
 pub(crate) const ELSEWHERE: &str = "192.0.2.200";
 
+/// SYNs per second above which the app `wary` is challenged.
+pub(crate) const WARY_ABOVE: u32 = 5;
+
 /// Where a packet is counted: an app, or `None` for the host.
 pub(crate) type Owner = Option<&'static str>;
 
@@ -34,10 +39,12 @@ pub(crate) enum Cell {
     Passed,
     Monitored(Reason),
     Dropped(Reason),
+    Challenged,
 }
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
 
 /// The program under the policy of the tables.
 pub(crate) struct Fixture {
@@ -88,6 +95,11 @@ impl Fixture {
     /// Sends one packet and asserts the action, and that exactly one cell has moved, by one packet
     /// and the length of the frame.
     pub(crate) fn check(&mut self, frame: &[u8], owner: Owner, cell: Cell) -> Result<()> {
+        self.run(frame, owner, cell).map(|_| ())
+    }
+
+    /// As [`Fixture::check`], and returns the frame as the program left it.
+    pub(crate) fn run(&mut self, frame: &[u8], owner: Owner, cell: Cell) -> Result<Vec<u8>> {
         let before = self.cells()?;
         let run = self.filter.test_run(frame, 1)?;
         let after = self.cells()?;
@@ -114,9 +126,10 @@ impl Fixture {
         let action = match cell {
             Cell::Dropped(_) => XDP_DROP,
             Cell::Passed | Cell::Monitored(_) => XDP_PASS,
+            Cell::Challenged => XDP_TX,
         };
         ensure!(run.action == action, "action {} for {cell:?}", run.action);
-        Ok(())
+        Ok(run.packet)
     }
 
     fn cells(&self) -> Result<BTreeMap<(Owner, Cell), Total>> {
@@ -126,8 +139,11 @@ impl Fixture {
                 passed,
                 dropped,
                 monitored,
+                challenged,
+                challenged_since: _,
             } = self.filter.maps().counters(slot)?;
             cells.insert((owner, Cell::Passed), passed);
+            cells.insert((owner, Cell::Challenged), challenged);
             for &reason in Reason::ALL {
                 if let Some(total) = dropped.get(reason.name()) {
                     cells.insert((owner, Cell::Dropped(reason)), *total);
@@ -152,7 +168,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 22] = [
     "web",
     "game",
     "ssh",
@@ -172,6 +188,9 @@ const NAMES: [&str; 19] = [
     "sized",
     "guests",
     "guests-watched",
+    "guarded",
+    "wary",
+    "lenient",
 ];
 
 fn session_with_web(mode: Mode) -> Option<TcpSession> {
@@ -201,6 +220,9 @@ fn config(host_mode: Mode) -> Config {
         app("sized", Udp, 9300, 9300),
         app("guests", Udp, 9301, 9301),
         app("guests-watched", Udp, 9302, 9302),
+        app("guarded", Tcp, 82, 82),
+        app("wary", Tcp, 83, 83),
+        app("lenient", Tcp, 84, 84),
     ];
     for app in &mut apps {
         let protection = &mut app.protection;
@@ -248,6 +270,17 @@ fn config(host_mode: Mode) -> Config {
                 protection.ceiling.mode = Mode::Monitor;
                 protection.ceiling.packets_per_second = Some(1);
             }
+            "guarded" => {
+                protection.syn_challenge.when = When::Always;
+                protection.out_of_state = Mode::Enforce;
+            }
+            "wary" => {
+                protection.syn_challenge = SynChallenge {
+                    when: When::Auto,
+                    above: WARY_ABOVE,
+                };
+            }
+            "lenient" => protection.out_of_state = Mode::Monitor,
             "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),
             _ => {}
         }

@@ -14,6 +14,7 @@
 mod budget;
 mod fixture;
 mod frame;
+mod handshake;
 #[path = "../support/policy.rs"]
 mod policy;
 mod rules;
@@ -96,5 +97,16 @@ fn main() -> ExitCode {
         trials.push(enforcing.trial(name, *sequence));
     }
     trials.extend(budget::trials());
+    trials.extend(handshake::ALL.iter().map(|(name, play)| {
+        Trial::ignorable_test(*name, move || {
+            if let Some(reason) = requirements::missing(&["ip"]) {
+                return Ok(Completion::ignored_with(reason));
+            }
+            match handshake::on_a_host(*play) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(error) => Err(Failed::from(format!("{error:#}"))),
+            }
+        })
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }

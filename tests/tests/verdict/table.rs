@@ -180,12 +180,6 @@ fn passes() -> Vec<Row> {
             Passed,
         ),
         row(
-            "passes::replies_to_the_hosts_own_connections",
-            tcp(CLIENT, EDGE, 45_000, SYN | ACK),
-            HOST,
-            Passed,
-        ),
-        row(
             "passes::fragments_where_an_app_needs_them",
             fragment(udp(CLIENT, EDGE, 51_820), 0, true),
             Some("vpn"),

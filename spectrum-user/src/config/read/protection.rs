@@ -13,7 +13,8 @@ use super::{
     value::Value,
 };
 use crate::config::{
-    Ceiling, Mitigation, Mode, PortRange, Protection, Rate, Sensitivity, TcpSession, Transport,
+    Ceiling, Mitigation, Mode, PortRange, Protection, Rate, Sensitivity, SynChallenge, TcpSession,
+    Transport, When,
 };
 
 /// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
@@ -55,6 +56,10 @@ const UDP_PACKETS_PER_SECOND: u32 = 100_000;
 /// A client opens a handful of connections at once, an office behind one address dozens; a scanner
 /// or a flood from real addresses hundreds and more.
 const SYNS_PER_SECOND: u32 = 100;
+
+/// More than nearly any app gets, and fewer than half a percent of what one core of the kernel can
+/// answer. A crowd of real clients is served above it too, a little less comfortably.
+const CHALLENGE_ABOVE: u32 = 1000;
 
 /// Beyond any line (10 Gbit/s carry 14.9 million of the smallest packets), and low enough that
 /// the limiter's clock can express it.
@@ -113,6 +118,8 @@ pub(super) fn read(
     };
     let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
     let syn_rate = syn_rate(&mut table, is_udp);
+    let syn_challenge = syn_challenge(&mut table, is_udp);
+    let out_of_state = out_of_state(&mut table, is_udp);
     let mitigation = mitigation(&mut table);
     let rules = rules::read(&mut table, Owner::App(transport, ports));
     let ceiling = ceiling(&mut table, is_udp);
@@ -130,6 +137,8 @@ pub(super) fn read(
         fragments,
         packet_rate,
         syn_rate,
+        syn_challenge,
+        out_of_state,
         mitigation,
         rules,
         ceiling,
@@ -221,6 +230,52 @@ fn syn_rate(table: &mut Table<'_>, is_udp: bool) -> Rate {
         table.wrong(key, given.into_inner(), wrong);
     }
     rate
+}
+
+/// When SYNs are answered by the filter.
+fn syn_challenge(app: &mut Table<'_>, is_udp: bool) -> SynChallenge {
+    let key = "syn_challenge";
+    let given = app.get(key, |value| Ok(value.span()));
+    let mut table = app.table(key);
+    let default = if is_udp { When::Never } else { When::Auto };
+    let when = table.get_or("when", default, |value| value.choice(When::WORDS));
+    let above = table.get("above", |value| {
+        let above = value.integer(1..=MAX_RATE)?;
+        if when == When::Auto {
+            return Ok(above);
+        }
+        Err(
+            Wrong::new(format!("`{when}` has no threshold"), "without effect")
+                .help("remove it, or set `when = \"auto\"`"),
+        )
+    });
+    table.finish();
+    if let Some(given) = given
+        && is_udp
+        && when != When::Never
+    {
+        let wrong = Wrong::new("UDP has no SYN", "only for TCP apps")
+            .help("remove it; `packet_rate` limits what a source sends");
+        app.wrong(key, given.into_inner(), wrong);
+    }
+    SynChallenge {
+        when,
+        above: above.map_or(CHALLENGE_ABOVE, Spanned::into_inner),
+    }
+}
+
+fn out_of_state(table: &mut Table<'_>, is_udp: bool) -> Mode {
+    let mode = table.get("out_of_state", scalar::mode);
+    let default = if is_udp { Mode::Off } else { Mode::Enforce };
+    if let Some(mode) = &mode
+        && is_udp
+        && *mode.get_ref() != Mode::Off
+    {
+        let wrong = Wrong::new("UDP has no connections", "only for TCP apps")
+            .help("remove it; `packet_rate` limits what a source sends");
+        table.wrong("out_of_state", mode.span(), wrong);
+    }
+    mode.map_or(default, Spanned::into_inner)
 }
 
 /// A limit. Whoever gives a rate wants it enforced, unless the mode says otherwise; a burst is two

@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::config::{
     Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mitigation, Mode, Origin, PortRange,
-    Protection, ProxyProtocol, Rate, Timeouts,
+    Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
 };
 
 fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -58,6 +58,11 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             datagrams: Datagrams::ANY,
             amplification: Amplification::ANY,
             syn_rate: off,
+            syn_challenge: SynChallenge {
+                when: When::Never,
+                above: 1,
+            },
+            out_of_state: Mode::Off,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
         },
