@@ -59,10 +59,10 @@ impl Sample {
             // Forged or not, it costs the app nothing.
             Outcome::Answered => false,
             Outcome::Dropped(reason) => {
-                use Reason::{Ceiling, NoTcpSession, PacketRate, Signature, SynRate};
+                use Reason::{Ceiling, NoTcpSession, OutOfState, PacketRate, Signature, SynRate};
                 matches!(
                     reason,
-                    Signature | PacketRate | SynRate | Ceiling | NoTcpSession | Reason::OutOfState
+                    Signature | PacketRate | SynRate | Ceiling | NoTcpSession | OutOfState
                 )
             }
         }
