@@ -5,10 +5,13 @@
 
 use std::{
     fmt,
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::Deref,
     str,
 };
+
+use bytes::{Buf as _, BufMut as _};
 
 use crate::config::Transport;
 
@@ -60,15 +63,17 @@ pub fn encode_v1(ends: &Ends) -> Header {
         SocketAddr::V4(_) => "TCP4",
         SocketAddr::V6(_) => "TCP6",
     };
-    let mut header = Header::new();
-    header.push_text(format_args!(
-        "PROXY {family} {} {} {} {}\r\n",
-        ends.client.ip(),
-        ends.edge.ip(),
-        ends.client.port(),
-        ends.edge.port(),
-    ));
-    header
+    Header::write(|out| {
+        // No room for it is left only by a longer line than [`V1_MAX`], and there is none.
+        let _ = write!(
+            out,
+            "PROXY {family} {} {} {} {}\r\n",
+            ends.client.ip(),
+            ends.edge.ip(),
+            ends.client.port(),
+            ends.edge.port(),
+        );
+    })
 }
 
 /// PROXY v2 with the command PROXY and no TLVs.
@@ -81,35 +86,36 @@ pub fn encode_v2(ends: &Ends, transport: Transport) -> Header {
         SocketAddr::V4(_) => (0x10, 12_u16),
         SocketAddr::V6(_) => (0x20, 36),
     };
-    let mut header = Header::new();
-    header.push(&V2_SIGNATURE);
-    header.push(&[V2_VERSION | V2_PROXY, family | transport]);
-    header.push(&length.to_be_bytes());
-    for ip in [ends.client.ip(), ends.edge.ip()] {
-        match ip {
-            IpAddr::V4(ip) => header.push(&ip.octets()),
-            IpAddr::V6(ip) => header.push(&ip.octets()),
+    Header::write(|out| {
+        out.put_slice(&V2_SIGNATURE);
+        out.put_u8(V2_VERSION | V2_PROXY);
+        out.put_u8(family | transport);
+        out.put_u16(length);
+        for ip in [ends.client.ip(), ends.edge.ip()] {
+            match ip {
+                IpAddr::V4(ip) => out.put_u32(ip.into()),
+                IpAddr::V6(ip) => out.put_u128(ip.into()),
+            }
         }
-    }
-    header.push(&ends.client.port().to_be_bytes());
-    header.push(&ends.edge.port().to_be_bytes());
-    header
+        out.put_u16(ends.client.port());
+        out.put_u16(ends.edge.port());
+    })
 }
 
 /// The Simple Proxy Protocol.
 pub fn encode_simple(ends: &Ends) -> Header {
-    let mut header = Header::new();
-    header.push(&SIMPLE_MAGIC);
-    for ip in [ends.client.ip(), ends.edge.ip()] {
-        let ip = match ip {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
-        };
-        header.push(&ip.octets());
-    }
-    header.push(&ends.client.port().to_be_bytes());
-    header.push(&ends.edge.port().to_be_bytes());
-    header
+    Header::write(|out| {
+        out.put_slice(&SIMPLE_MAGIC);
+        for ip in [ends.client.ip(), ends.edge.ip()] {
+            let ip = match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            out.put_u128(ip.into());
+        }
+        out.put_u16(ends.client.port());
+        out.put_u16(ends.edge.port());
+    })
 }
 
 /// Reads a PROXY v1 header: its ends (`None` for `UNKNOWN`) and its length.
@@ -218,30 +224,28 @@ pub fn parse_v2(bytes: &[u8], transport: Transport) -> Result<(Option<Ends>, usi
     Ok((Some(ends), length))
 }
 
-fn ipv4_ends(body: &[u8]) -> Option<(Ends, &[u8])> {
-    let (client, rest) = body.split_first_chunk::<4>()?;
-    let (edge, rest) = rest.split_first_chunk::<4>()?;
-    with_ports(Ipv4Addr::from(*client), Ipv4Addr::from(*edge), rest)
+fn ipv4_ends(mut body: &[u8]) -> Option<(Ends, &[u8])> {
+    let client = Ipv4Addr::from(body.try_get_u32().ok()?);
+    let edge = Ipv4Addr::from(body.try_get_u32().ok()?);
+    with_ports(client, edge, body)
 }
 
-fn ipv6_ends(body: &[u8]) -> Option<(Ends, &[u8])> {
-    let (client, rest) = body.split_first_chunk::<16>()?;
-    let (edge, rest) = rest.split_first_chunk::<16>()?;
-    with_ports(Ipv6Addr::from(*client), Ipv6Addr::from(*edge), rest)
+fn ipv6_ends(mut body: &[u8]) -> Option<(Ends, &[u8])> {
+    let client = Ipv6Addr::from(body.try_get_u128().ok()?);
+    let edge = Ipv6Addr::from(body.try_get_u128().ok()?);
+    with_ports(client, edge, body)
 }
 
 fn with_ports(
     client: impl Into<IpAddr>,
     edge: impl Into<IpAddr>,
-    body: &[u8],
+    mut body: &[u8],
 ) -> Option<(Ends, &[u8])> {
-    let (client_port, rest) = body.split_first_chunk::<2>()?;
-    let (edge_port, rest) = rest.split_first_chunk::<2>()?;
     let ends = Ends {
-        client: SocketAddr::new(client.into(), u16::from_be_bytes(*client_port)),
-        edge: SocketAddr::new(edge.into(), u16::from_be_bytes(*edge_port)),
+        client: SocketAddr::new(client.into(), body.try_get_u16().ok()?),
+        edge: SocketAddr::new(edge.into(), body.try_get_u16().ok()?),
     };
-    Some((ends, rest))
+    Some((ends, body))
 }
 
 fn check_tlvs(header: &[u8], mut tlvs: &[u8]) -> Result<(), ParseError> {
@@ -300,32 +304,13 @@ pub fn parse_simple(datagram: &[u8]) -> Result<Ends, ParseError> {
 }
 
 impl Header {
-    fn new() -> Self {
-        Self {
-            bytes: [0; V1_MAX],
-            length: 0,
-        }
-    }
-
-    /// No header is longer than [`V1_MAX`]; what were beyond it would be cut off.
-    fn push(&mut self, bytes: &[u8]) {
-        let room = self.bytes.get_mut(self.length..).unwrap_or_default();
-        for (to, from) in room.iter_mut().zip(bytes) {
-            *to = *from;
-            self.length += 1;
-        }
-    }
-
-    fn push_text(&mut self, text: fmt::Arguments<'_>) {
-        // `write_str` below never fails.
-        let _ = fmt::Write::write_fmt(self, text);
-    }
-}
-
-impl fmt::Write for Header {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.push(text.as_bytes());
-        Ok(())
+    /// What `write` puts into the room of the longest header.
+    fn write(write: impl FnOnce(&mut &mut [u8])) -> Self {
+        let mut bytes = [0; V1_MAX];
+        let mut room = &mut bytes[..];
+        write(&mut room);
+        let length = V1_MAX - room.len();
+        Self { bytes, length }
     }
 }
 
