@@ -29,7 +29,7 @@ pub use app::{
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
-pub use host::{EventOutput, Host, XdpMode};
+pub use host::{EventOutput, Host, SynAnswers, XdpMode};
 pub use prefix::{PrefixError, parse_prefix};
 pub use protection::{
     Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity,

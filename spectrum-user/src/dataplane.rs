@@ -15,6 +15,7 @@ mod error;
 pub mod events;
 mod filter;
 mod handshake;
+mod interface;
 pub mod lists;
 mod maps;
 pub mod packet_log;

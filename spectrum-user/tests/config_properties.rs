@@ -95,6 +95,7 @@ const KEYS: &[&str] = &[
     "events",
     "events.output",
     "protection.closed_ports",
+    "protection.syn_answers",
     "\"\\u0000\"",
     "é",
 ];

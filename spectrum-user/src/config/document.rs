@@ -190,6 +190,7 @@ struct HostProtectionTable<'a> {
     malformed: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_ports: Option<&'static str>,
+    syn_answers: &'static str,
     rules: Vec<RuleTable<'a>>,
 }
 
@@ -326,6 +327,7 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
                 allow: &host.allow,
                 malformed: host.malformed.word(),
                 closed_ports: host.closed_ports.map(Mode::word),
+                syn_answers: host.syn_answers.word(),
                 rules: host.rules.iter().map(RuleTable::from).collect(),
             },
             feeds: host.feeds.iter().map(FeedTable::from).collect(),

@@ -36,6 +36,7 @@ pub struct Host {
     /// `None`: enforce, unless the host forwards packets (then monitor, because replies to
     /// masqueraded connections have no socket here).
     pub closed_ports: Option<Mode>,
+    pub syn_answers: SynAnswers,
     /// Custom rules for all apps, sorted by id.
     pub rules: Vec<Rule>,
 }
@@ -52,6 +53,22 @@ words!(XdpMode {
     Auto = "auto",
     Native = "native",
     Generic = "generic",
+});
+
+/// Where filters answer the SYNs of challenged apps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SynAnswers {
+    /// Where the driver is known to send what XDP answers.
+    Auto,
+    /// On virtual Ethernet pairs too: the other end has an XDP program, without which they lose it.
+    On,
+    Off,
+}
+
+words!(SynAnswers {
+    Auto = "auto",
+    On = "on",
+    Off = "off",
 });
 
 #[derive(Clone, Debug, PartialEq, Eq)]

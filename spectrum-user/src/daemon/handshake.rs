@@ -15,7 +15,7 @@ use super::{
     sysctl::{self, COOKIES, Sysctls, TIMESTAMPS},
 };
 use crate::{
-    config::{Config, When},
+    config::{Config, SynAnswers, When},
     dataplane::Terms,
     proxy,
 };
@@ -50,7 +50,7 @@ impl Handshake {
                 let text = format!(
                     "SYN floods are left to the kernel's cookies and the apps' SYN rates: {error:#}"
                 );
-                if let Err(error) = shield.set_terms(None) {
+                if let Err(error) = shield.end_answers() {
                     log::error!("cannot stop answering SYNs: {error:#}");
                 }
                 self.say(Some(text), log::Level::Warn);
@@ -60,25 +60,28 @@ impl Handshake {
 
     /// Answers no more SYNs, and makes the host's settings what they were.
     pub(super) fn end(&mut self, shield: &mut Shield) -> Result<()> {
-        shield.set_terms(None)?;
+        shield.end_answers()?;
         self.sysctls.restore()
     }
 
     /// What there is to say, if all is well.
     fn prepare(&mut self, config: &Config, shield: &mut Shield) -> Result<Option<String>> {
         let listeners = listeners(config);
-        if listeners.is_empty() {
+        let answers = config.host.syn_answers;
+        if listeners.is_empty() || answers == SynAnswers::Off {
             self.end(shield)?;
             return Ok(None);
         }
         ensure!(
-            shield.can_answer(),
-            "no interface is in native mode, without which the filter cannot answer"
+            shield.can_answer(answers)?,
+            "no interface is in native mode with a driver known to send answers (a veth pair needs \
+             an XDP program on its other end: if it has one, set syn_answers = \"on\" in \
+             [protection])"
         );
         self.sysctls.set(TIMESTAMPS, 2).context(SYSCTL_HELP)?;
         let terms = measure().context("cannot find out how this host shakes hands")?;
-        shield.set_terms(Some(&terms))?;
-        self.mark(shield, &listeners)?;
+        shield.set_terms(answers, &terms)?;
+        self.mark(shield, answers, &listeners)?;
         Ok(Some(format!(
             "SYN floods are answered by the filter ({TIMESTAMPS} is 2 meanwhile)"
         )))
@@ -86,11 +89,16 @@ impl Handshake {
 
     /// Marks the listeners while the kernel thinks that all connections begin with a cookie: for some
     /// milliseconds.
-    fn mark(&mut self, shield: &mut Shield, listeners: &[SocketAddr]) -> Result<()> {
+    fn mark(
+        &mut self,
+        shield: &mut Shield,
+        answers: SynAnswers,
+        listeners: &[SocketAddr],
+    ) -> Result<()> {
         // Without cookies the kernel takes no answers to ours either.
         let usual = self.sysctls.original(COOKIES)?.max(1);
         self.sysctls.set(COOKIES, 2).context(SYSCTL_HELP)?;
-        let marked = shield.mark_listeners(listeners);
+        let marked = shield.mark_listeners(answers, listeners);
         self.sysctls.set(COOKIES, usual)?;
         marked
     }

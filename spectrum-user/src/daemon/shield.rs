@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::addresses;
 use crate::{
-    config::{AppId, Config},
+    config::{AppId, Config, SynAnswers},
     dataplane::{
-        AttachMode, Error, Filter, Inherited, Terms,
+        Error, Filter, Inherited, Terms,
         counters::Snapshot,
         events,
         lists::{self, FeedList},
@@ -227,24 +227,43 @@ impl Shield {
         Ok(())
     }
 
-    /// Whether a filter can send what it is to answer. In generic mode it could only through the
-    /// network stack, which takes its checksums for unfinished ones on virtual interfaces.
-    pub(super) fn can_answer(&self) -> bool {
-        self.filters.iter().any(is_native)
+    /// Whether any filter can send what it is to answer.
+    pub(super) fn can_answer(&self, answers: SynAnswers) -> Result<bool> {
+        for filter in &self.filters {
+            if filter.can_answer(answers)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// Lets the filters that can answer SYNs do so on these terms, or none.
-    pub(super) fn set_terms(&mut self, terms: Option<&Terms>) -> Result<()> {
+    /// Lets the filters that can answer SYNs do so on these terms, and the others not.
+    pub(super) fn set_terms(&mut self, answers: SynAnswers, terms: &Terms) -> Result<()> {
         for filter in &mut self.filters {
-            let terms = terms.filter(|_| is_native(filter));
-            filter.set_terms(terms)?;
+            let can = filter.can_answer(answers)?;
+            filter.set_terms(can.then_some(terms))?;
+        }
+        Ok(())
+    }
+
+    /// Lets no filter answer SYNs.
+    pub(super) fn end_answers(&mut self) -> Result<()> {
+        for filter in &mut self.filters {
+            filter.set_terms(None)?;
         }
         Ok(())
     }
 
     /// Makes the listeners take answers to cookies, see [`Filter::mark_listeners`].
-    pub(super) fn mark_listeners(&mut self, listeners: &[SocketAddr]) -> Result<()> {
-        for filter in self.filters.iter_mut().filter(|filter| is_native(filter)) {
+    pub(super) fn mark_listeners(
+        &mut self,
+        answers: SynAnswers,
+        listeners: &[SocketAddr],
+    ) -> Result<()> {
+        for filter in &mut self.filters {
+            if !filter.can_answer(answers)? {
+                continue;
+            }
             let marked = filter.mark_listeners(listeners)?;
             ensure!(
                 marked == listeners.len(),
@@ -322,8 +341,4 @@ impl Shield {
 fn apps_by_slot(filter: &Filter) -> Result<BTreeMap<u32, AppId>> {
     let slots = filter.maps().slots()?;
     Ok(slots.into_iter().map(|(id, slot)| (slot, id)).collect())
-}
-
-fn is_native(filter: &Filter) -> bool {
-    filter.mode() == Some(AttachMode::Native)
 }

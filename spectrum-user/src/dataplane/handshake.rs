@@ -1,9 +1,8 @@
 //! What the program is told so that it can answer SYNs as the host's own TCP would, and since when it
 //! does.
 
-use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::SystemTime};
+use std::{net::SocketAddr, time::SystemTime};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use spectrum_common::{
     address::Address,
     app::App,
@@ -16,7 +15,8 @@ use spectrum_ebpf::{
     parse::Packet,
 };
 
-use super::{clock, error::Error, filter::Filter, maps::Maps};
+use super::{attach::AttachMode, clock, error::Error, filter::Filter, interface, maps::Maps};
+use crate::config::SynAnswers;
 
 /// How the host's own TCP shakes hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,24 @@ const IPV4_HEADERS: u32 = 40;
 const IPV6_HEADERS: u32 = 60;
 
 impl Filter {
+    /// Whether the filter can send what it answers. In generic mode it could only through the network
+    /// stack, which takes its checksums for unfinished ones on virtual interfaces; and one end of a
+    /// virtual pair loses it, unless the other end has a program, which cannot be seen from here.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn can_answer(&self, answers: SynAnswers) -> Result<bool, Error> {
+        let Some(interface) = self.interface() else {
+            return Ok(false);
+        };
+        Ok(self.mode() == Some(AttachMode::Native)
+            && match answers {
+                SynAnswers::On => true,
+                SynAnswers::Auto => !interface::has_driver(interface, interface::VETH)?,
+                SynAnswers::Off => false,
+            })
+    }
+
     /// Lets the program answer SYNs on these terms; without terms it answers none.
     ///
     /// It begins when listeners have been [marked](Self::mark_listeners), and ends by itself when they
@@ -50,7 +68,7 @@ impl Filter {
     /// The kernel refuses.
     pub fn set_terms(&mut self, terms: Option<&Terms>) -> Result<(), Error> {
         let mtu = match self.interface() {
-            Some(interface) => mtu(interface)?.max(MIN_MTU),
+            Some(interface) => interface::mtu(interface)?.max(MIN_MTU),
             None => ETHERNET_MTU,
         };
         let maps = self.maps_mut();
@@ -166,33 +184,4 @@ impl Maps {
             .get(&0, 0)
             .map_err(Error::map(names::HANDSHAKE, "read"))
     }
-}
-
-/// The largest packet that an interface sends.
-fn mtu(interface: &str) -> Result<u32, Error> {
-    const WHAT: &str = "cannot read the MTU of the interface";
-    let socket = socket(
-        AddressFamily::Inet,
-        SockType::Datagram,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(Error::system(WHAT))?;
-    // SAFETY: the struct holds only integers, for which zero is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    let name = interface.bytes().take(libc::IFNAMSIZ - 1);
-    for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    // SAFETY: the request names an interface, and outlives the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
-    if result < 0 {
-        return Err(Error::System {
-            action: WHAT,
-            source: io::Error::last_os_error(),
-        });
-    }
-    // SAFETY: the call has filled in this member.
-    let mtu = unsafe { request.ifr_ifru.ifru_mtu };
-    Ok(u32::try_from(mtu).unwrap_or(ETHERNET_MTU))
 }

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    AppId, EventOutput, HeaderOn, Host, Limits, Mitigation, Protection, ProxyProtocol, Timeouts,
-    XdpMode,
+    AppId, EventOutput, HeaderOn, Host, Limits, Mitigation, Protection, ProxyProtocol, SynAnswers,
+    Timeouts, XdpMode,
 };
 
 fn config(apps: Vec<config::App>) -> Config {
@@ -30,6 +30,7 @@ fn config(apps: Vec<config::App>) -> Config {
             allow: Vec::new(),
             malformed: Mode::Enforce,
             closed_ports: None,
+            syn_answers: SynAnswers::Auto,
             rules: Vec::new(),
         },
         apps: apps.into_iter().map(Arc::new).collect(),

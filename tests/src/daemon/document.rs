@@ -14,6 +14,8 @@ pub struct HostDocument<'a> {
     pub interface: &'a str,
     pub xdp_mode: &'a str,
     pub drain: &'a str,
+    /// Whether SYNs are answered; the front's other end has the program for it.
+    pub syn_answers: &'a str,
     /// Lines of the table `protection`.
     pub protection: &'a str,
 }
@@ -24,6 +26,7 @@ impl Default for HostDocument<'_> {
             interface: FRONT,
             xdp_mode: "native",
             drain: "2s",
+            syn_answers: "on",
             protection: "",
         }
     }
@@ -35,6 +38,7 @@ impl HostDocument<'_> {
             interface,
             xdp_mode,
             drain,
+            syn_answers,
             protection,
         } = self;
         let state = control_socket.with_file_name("state");
@@ -51,6 +55,7 @@ drain = {drain:?}
 output = {events:?}
 
 [protection]
+syn_answers = {syn_answers:?}
 {protection}
 "
         )

@@ -33,6 +33,11 @@ pub(crate) const CASES: &[Case] = &[
         run: a_cookie_agrees_on_what_the_kernel_would,
     },
     Case {
+        name: "handshake::a_veth_pair_is_not_trusted_with_answers_unless_told",
+        needs: &[],
+        run: a_veth_pair_is_not_trusted_with_answers_unless_told,
+    },
+    Case {
         name: "handshake::programs_connect_by_cookie",
         needs: &["curl", "python3", "ssh", "sshd", "ssh-keygen", "iperf3"],
         run: programs_connect_by_cookie,
@@ -152,6 +157,29 @@ fn a_cookie_agrees_on_what_the_kernel_would() -> Result<()> {
         ensure!(filter.challenged.packets == 12, "{filter:?}");
         ensure!(scene.filter("plain.lab")?.challenged.packets == 0);
         ensure!(filter.reasons().is_empty(), "{filter:?}");
+        Ok(())
+    })
+}
+
+/// A container's interface may lose every answer, and nothing here can tell.
+fn a_veth_pair_is_not_trusted_with_answers_unless_told() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let host = HostDocument {
+        syn_answers: "auto",
+        ..HostDocument::default()
+    };
+    let always = AppDocument {
+        protection: "syn_challenge = { when = \"always\" }",
+        ..AppDocument::tcp("http.lab", port::HTTP)
+    };
+    shielded_in(&lab, host, &[always], |scene| {
+        scene
+            .daemon
+            .wait_for_log("SYN floods are left to the kernel's cookies")?;
+        get(&lab.client, None, (EDGE, port::HTTP).into())?;
+        let answered = scene.site.status()?.app("http.lab")?.filter.challenged;
+        ensure!(answered.packets == 0, "{answered:?}");
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use spectrum_user::config::{
     Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput, HeaderOn,
-    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate,
+    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, SynAnswers,
     SynChallenge, Timeouts, Transport, When, XdpMode,
     rule::{Action, Conditions, Rule},
 };
@@ -27,6 +27,7 @@ pub(crate) fn host(mode: Mode) -> Host {
         allow: Vec::new(),
         malformed: mode,
         closed_ports: Some(mode),
+        syn_answers: SynAnswers::Auto,
         rules: Vec::new(),
     }
 }

@@ -16,7 +16,9 @@ use super::{
     table::{Report, Table, Wrong},
     value::Value,
 };
-use crate::config::{EventOutput, Host, Mode, XdpMode, errors::Problem, source::Source};
+use crate::config::{
+    EventOutput, Host, Mode, SynAnswers, XdpMode, errors::Problem, source::Source,
+};
 
 const APPS_DIR: &str = "apps.d";
 const PIN_DIR: &str = "/sys/fs/bpf/spectrum";
@@ -95,6 +97,9 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     let (block, allow) = scalar::access_lists(&mut protection);
     let malformed = protection.get_or("malformed", Mode::Enforce, scalar::mode);
     let closed_ports = protection.get("closed_ports", scalar::mode);
+    let syn_answers = protection.get_or("syn_answers", SynAnswers::Auto, |value| {
+        value.choice(SynAnswers::WORDS)
+    });
     let rules = rules::read(&mut protection, Owner::Host);
     protection.finish();
     root.finish();
@@ -115,6 +120,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         allow,
         malformed,
         closed_ports: closed_ports.map(Spanned::into_inner),
+        syn_answers,
         rules,
     };
     HostDraft {
