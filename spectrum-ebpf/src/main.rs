@@ -5,7 +5,7 @@
 //! through the parser combined with every way through the policy.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod kernel;
 

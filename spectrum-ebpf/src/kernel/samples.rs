@@ -31,6 +31,10 @@ pub(crate) fn send(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u32) {
 }
 
 /// Says whether it was sent. A function of its own to the verifier, which wants an answer of each.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "parts of a number; fewer than 2^16 CPUs, and at most 128 bytes"
+)]
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u32) -> u32 {
@@ -76,7 +80,8 @@ extern "C" fn send_sample(ctx: *mut xdp_md, length: u32, verdict: u64, weight: u
 /// they knew of a number that lay on the stack meanwhile.
 #[inline(always)]
 fn captured(length: u32) -> u32 {
-    const MASK: u32 = BYTES as u32 - 1;
-    const { assert!(BYTES.is_power_of_two()) };
-    (black_box(length.clamp(1, BYTES as u32) - 1) & MASK) + 1
+    #[expect(clippy::cast_possible_truncation, reason = "it is 128")]
+    const MOST: u32 = BYTES as u32;
+    const { assert!(MOST.is_power_of_two()) };
+    (black_box(length.clamp(1, MOST) - 1) & (MOST - 1)) + 1
 }

@@ -118,7 +118,7 @@ fn takes_cookie(ctx: &XdpContext, packet: &Packet, listener: *mut bpf_sock) -> b
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "20 or 40")]
 fn checks<const IP_LENGTH: usize>(
-    frame: &FrameBytes,
+    frame: &FrameBytes<'_>,
     network: usize,
     packet: &Packet,
     listener: *mut bpf_sock,

@@ -35,10 +35,9 @@ pub(crate) fn source(ctx: &XdpContext) {
         } else {
             let network = (start + IPV6_NETWORK) as *mut u32;
             network.write_unaligned(random);
-            network
-                .add(1)
-                .cast::<u16>()
-                .write_unaligned(bpf_get_prandom_u32() as u16);
+            #[expect(clippy::cast_possible_truncation, reason = "16 random bits of 32")]
+            let low = bpf_get_prandom_u32() as u16;
+            network.add(1).cast::<u16>().write_unaligned(low);
         }
     }
 }
