@@ -44,7 +44,9 @@ const SECONDS: u32 = 4;
 fn known_clients_are_served_through_a_udp_flood_of_random_sources() -> Result<()> {
     const STRANGERS: u64 = 500;
     let app = AppDocument {
-        protection: "ceiling = { packets_per_second = 5_000, new_flows_per_second = 500 }",
+        // Only the ceiling: a mitigation would meet the flood before it.
+        protection: "mitigation = { sensitivity = \"off\" }
+            ceiling = { packets_per_second = 5_000, new_flows_per_second = 500 }",
         ..AppDocument::udp("echo.lab", port::ECHO)
     };
     shielded(&[app], |scene| {
@@ -71,7 +73,8 @@ fn known_clients_are_served_through_a_udp_flood_of_random_sources() -> Result<()
 fn known_clients_connect_through_a_syn_flood_of_random_sources() -> Result<()> {
     const FLOWS: u64 = 1_000;
     let app = AppDocument {
-        protection: "ceiling = { new_flows_per_second = 1_000 }",
+        protection: "mitigation = { sensitivity = \"off\" }
+            ceiling = { new_flows_per_second = 1_000 }",
         ..AppDocument::tcp("http.lab", port::HTTP)
     };
     shielded(&[app], |scene| {

@@ -86,7 +86,7 @@ fn reloads_lose_no_client_and_leak_nothing() -> Result<()> {
     })
 }
 
-/// Reloads, each of which changes something: an entry of a list comes or goes.
+/// Reloads, each of which changes something: a rate, and with every tenth the lists.
 struct Reloads<'scene> {
     scene: &'scene Scene<'scene>,
     log: fs::File,
@@ -101,7 +101,9 @@ impl<'scene> Reloads<'scene> {
     }
 
     fn run(&mut self, number: usize) -> Result<()> {
-        let protection = ["", "block = [\"198.51.100.0/24\", \"192.0.2.7\"]"][number % 2];
+        let lists = ["", "block = [\"198.51.100.0/24\", \"192.0.2.7\"]"][number / 10 % 2];
+        let rate = 1000 + number % 2;
+        let protection = &format!("{lists}\nsyn_rate = {{ per_second = {rate} }}");
         self.scene
             .site
             .write_app(&AppDocument { protection, ..HTTP })?;
