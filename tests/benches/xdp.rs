@@ -26,7 +26,7 @@ mod xdp_filter;
 
 use std::{net::IpAddr, sync::Arc};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use spectrum_tests::peers::report::{Report, Row, machine, median};
@@ -72,6 +72,7 @@ impl Sources {
 const EDGE: &str = "192.0.2.1";
 const EDGE_V6: &str = "2001:db8::1";
 const CLIENT: &str = "100.64.0.9";
+const OTHER_CLIENT: &str = "100.64.0.10";
 const CLIENT_V6: &str = "2001:db8:c::9";
 const BLOCKED: &str = "198.18.0.7";
 
@@ -97,6 +98,8 @@ struct Case {
     ends_in: &'static str,
     /// At most this many times a bare drop.
     goal: Option<f64>,
+    /// The packet belongs to a TCP connection that has proved itself.
+    is_verified: bool,
 }
 
 fn case(name: &'static str, frame: Vec<u8>, ends_in: &'static str) -> Case {
@@ -106,6 +109,7 @@ fn case(name: &'static str, frame: Vec<u8>, ends_in: &'static str) -> Case {
         frame,
         ends_in,
         goal: None,
+        is_verified: false,
     }
 }
 
@@ -271,6 +275,23 @@ fn cases() -> Vec<Case> {
             udp_from(CLIENT, 1003, EDGE, 9000),
             "custom_rule",
         ),
+        Case {
+            goal: Some(3.0),
+            is_verified: true,
+            ..case(
+                "pass: TCP data of a verified connection",
+                tcp(CLIENT, EDGE, 94, ACK | PSH),
+                "passed",
+            )
+        },
+        Case {
+            goal: Some(9.0),
+            ..case(
+                "drop: ACK of no connection",
+                tcp(OTHER_CLIENT, EDGE, 94, ACK),
+                "out_of_state",
+            )
+        },
         case(
             "drop: impossible flags",
             tcp(CLIENT, EDGE, 80, SYN | FIN),
@@ -299,12 +320,14 @@ fn config() -> Config {
         app("signed", Udp, 9000, 9000),
         app("crowded", Udp, 9400, 9400),
         app("crowded-tcp", Tcp, 93, 93),
+        app("stateful", Tcp, 94, 94),
         app("guests", Udp, 9401, 9401),
     ];
     for app in &mut apps {
         let rules = &mut app.protection;
         match app.name.as_str() {
             "ssh" => rules.allow = nets(&["203.0.113.0/24"]),
+            "stateful" => rules.out_of_state = Mode::Enforce,
             "rated" => {
                 rules.packet_rate = rate(Mode::Enforce, 1);
                 rules.packet_rate.per_second = 1_000_000_000;
@@ -431,6 +454,9 @@ fn main() -> Result<()> {
             continue;
         }
         eprintln!("{}", case.name);
+        if case.is_verified {
+            verify(&mut filter)?;
+        }
         ensure_verdict(&mut filter, &case)?;
         let bare = match case.sources {
             Sources::Same => bare,
@@ -451,6 +477,16 @@ fn main() -> Result<()> {
     use std::io::Write as _;
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
+}
+
+/// Notes the connection of the case's packet as verified, which it stays for ten seconds.
+fn verify(filter: &mut Filter) -> Result<()> {
+    let slots = filter.maps().slots()?;
+    let slot = slots.get(&AppId::from_file_stem("stateful")).copied();
+    let client = format!("{CLIENT}:{CLIENT_PORT}").parse()?;
+    let edge = format!("{EDGE}:94").parse()?;
+    let slot = slot.context("no such app")?;
+    Ok(filter.maps_mut().verify(client, edge, slot)?)
 }
 
 /// A row that measured another verdict than it names would be worse than none.

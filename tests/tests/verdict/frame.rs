@@ -20,7 +20,7 @@ pub(crate) const URG: u8 = 0x20;
 pub(crate) const ECE_CWR: u8 = 0xc0;
 
 const TTL: u8 = 64;
-const CLIENT_PORT: u16 = 40_000;
+pub(crate) const CLIENT_PORT: u16 = 40_000;
 
 fn ip(from: &str, to: &str) -> (IpAddr, IpAddr) {
     (from.parse().expect(from), to.parse().expect(to))
