@@ -130,13 +130,14 @@ extern "C" fn write_reply(ctx: *mut xdp_md, packet: *const Packet, reply: *const
 #[expect(clippy::cast_possible_truncation, reason = "the parts of a number")]
 fn make_cookie(packet: &Packet, header: &mut WholeHeader) -> Option<Cookie> {
     const NANOS_PER_MILLI: u64 = 1_000_000;
-    let length = header.length();
     let mut ip = IpHeader::of(&packet.source, &packet.destination);
     // SAFETY: both headers lie on the stack, and are as long as said.
     let made = unsafe {
         if packet.source.is_ipv4() {
+            let length = header.masked_length();
             bpf_tcp_raw_gen_syncookie_ipv4(ip.as_mut_ptr().cast(), header.as_mut_ptr(), length)
         } else {
+            let length = header.masked_length();
             bpf_tcp_raw_gen_syncookie_ipv6(ip.as_mut_ptr().cast(), header.as_mut_ptr(), length)
         }
     };

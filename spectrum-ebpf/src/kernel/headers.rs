@@ -1,5 +1,7 @@
 //! Copies of headers as the kernel's helpers for SYN cookies want them.
 
+use core::hint::black_box;
+
 use aya_ebpf::{bindings::tcphdr, cty::c_void, helpers::bpf_xdp_load_bytes, programs::XdpContext};
 use spectrum_common::address::Address;
 use spectrum_ebpf::{
@@ -99,6 +101,16 @@ impl<const WORDS: usize> TcpHeader<WORDS> {
     #[inline(always)]
     pub(crate) const fn length(&self) -> u32 {
         self.length
+    }
+
+    /// The same, from 1 to [`Self::ROOM`] for the verifier to see: hidden from the compiler and masked
+    /// right where it is needed, because older verifiers forget what they knew of a number that lay on
+    /// the stack meanwhile.
+    #[inline(always)]
+    pub(crate) fn masked_length(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
+        let mask = Self::ROOM as u32 - 1;
+        (black_box(self.length - 1) & mask) + 1
     }
 
     #[inline(always)]
