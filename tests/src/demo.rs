@@ -15,7 +15,10 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     Lab,
     client::Served,
-    daemon::{Daemon, HostDocument, Site, status::Status},
+    daemon::{
+        Daemon, HostDocument, Site,
+        status::{Filter, Status},
+    },
     interrupt,
 };
 
@@ -45,11 +48,13 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub struct AttackOutcome {
     pub name: &'static str,
-    /// Names of the drop reasons that the attack deserves.
+    /// Names of the drop reasons that the attack deserves, beside signatures that were made for it.
     pub reasons: &'static [&'static str],
     pub sent: u64,
     /// Packets dropped for these reasons.
     pub dropped: u64,
+    /// SYNs that the filter answered with a cookie instead of letting them in.
+    pub answered: u64,
 }
 
 impl Outcome {
@@ -58,14 +63,14 @@ impl Outcome {
 
     pub fn is_success(&self) -> bool {
         let served = |(_, served): &(_, Served)| served.percent() >= Self::SERVED;
-        self.services.iter().all(served) && self.attacks.iter().all(AttackOutcome::was_dropped)
+        self.services.iter().all(served) && self.attacks.iter().all(AttackOutcome::was_met)
     }
 }
 
 impl AttackOutcome {
     /// At least nine of ten packets: a rate limit lets through what it admits.
-    pub fn was_dropped(&self) -> bool {
-        self.dropped * 10 >= self.sent * 9
+    pub fn was_met(&self) -> bool {
+        (self.dropped + self.answered) * 10 >= self.sent * 9
     }
 }
 
@@ -88,12 +93,17 @@ impl fmt::Display for Outcome {
                 sent,
                 dropped,
                 reasons,
+                answered,
             } = attack;
             let reasons = reasons.join(", ");
-            writeln!(
+            write!(
                 f,
-                "attack    {name:<15} {dropped} of {sent} packets dropped ({reasons})"
+                "attack    {name:<15} {dropped} of {sent} packets dropped ({reasons}, signature)"
             )?;
+            if *answered > 0 {
+                write!(f, ", {answered} answered with a cookie")?;
+            }
+            writeln!(f)?;
         }
         let verdict = if self.is_success() {
             "clients were served and every attack was dropped"
@@ -142,7 +152,7 @@ pub fn run(options: Options) -> Result<Outcome> {
     }
     attackers.stop()?;
     let served = probes.stop();
-    let outcome = judge(served, &attackers, &site.status()?);
+    let outcome = judge(served, &attackers, &site.status()?)?;
     let status = daemon.stop()?;
     ensure!(status.success(), "the daemon ended with {status}");
     screen.close(&outcome)?;
@@ -164,20 +174,30 @@ fn judge(
     services: Vec<(&'static str, Served)>,
     attackers: &Attackers<'_>,
     status: &Status,
-) -> Outcome {
-    let filter = status.filter();
-    let attack = |(kind, sent): (Kind, u64)| AttackOutcome {
-        name: kind.name(),
-        reasons: kind.reasons(),
-        sent,
-        dropped: kind
-            .reasons()
-            .iter()
-            .map(|reason| filter.dropped(reason))
-            .sum(),
+) -> Result<Outcome> {
+    let everywhere = status.filter();
+    let attack = |(kind, sent): (Kind, u64)| {
+        // Fragments without ports belong to no app; signatures and answers are the app's own.
+        let app = match kind.app() {
+            Some(name) => status.app(name)?.filter.clone(),
+            None => Filter::default(),
+        };
+        let reasons = kind.reasons();
+        let by_reason = reasons.iter().map(|reason| everywhere.dropped(reason));
+        Ok(AttackOutcome {
+            name: kind.name(),
+            reasons,
+            sent,
+            dropped: by_reason.sum::<u64>() + app.dropped("signature"),
+            answered: app.challenged.packets,
+        })
     };
-    Outcome {
+    Ok(Outcome {
         services,
-        attacks: attackers.sent().into_iter().map(attack).collect(),
-    }
+        attacks: attackers
+            .sent()
+            .into_iter()
+            .map(attack)
+            .collect::<Result<_>>()?,
+    })
 }

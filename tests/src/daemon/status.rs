@@ -59,6 +59,7 @@ impl Filter {
 
     fn add(&mut self, other: &Self) {
         self.passed += other.passed;
+        self.challenged += other.challenged;
         for (sum, part) in [
             (&mut self.dropped, &other.dropped),
             (&mut self.monitored, &other.monitored),

@@ -66,6 +66,15 @@ impl Kind {
         }
     }
 
+    /// The app whose filter learns of it, and has an answer of its own; a block needs none.
+    pub(super) const fn app(self) -> Option<&'static str> {
+        match self {
+            Self::SynFlood => Some("http"),
+            Self::Reflection => Some("echo"),
+            Self::BlockedSource => None,
+        }
+    }
+
     fn per_second(self) -> u32 {
         match self {
             // So many that what the limit of 10 per source and second admits is a small part.

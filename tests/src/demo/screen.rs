@@ -111,6 +111,8 @@ impl Screen {
 /// Packets per second since the last frame.
 struct Rates {
     passed: f64,
+    /// SYNs that got a cookie.
+    answered: f64,
     /// By reason, those that have ever been dropped.
     dropped: Vec<(String, f64)>,
 }
@@ -124,12 +126,14 @@ impl Rates {
         };
         let before = |reason: &str| last.map_or(0, |(_, filter)| filter.dropped(reason));
         let passed_before = last.map_or(0, |(_, filter)| filter.passed.packets);
+        let answered_before = last.map_or(0, |(_, filter)| filter.challenged.packets);
         let dropped = |reason: &str| {
             let rate = rate(filter.dropped(reason), before(reason));
             (reason.to_owned(), rate)
         };
         Self {
             passed: rate(filter.passed.packets, passed_before),
+            answered: rate(filter.challenged.packets, answered_before),
             dropped: filter.reasons().into_iter().map(dropped).collect(),
         }
     }
@@ -155,6 +159,10 @@ fn picture(frame: &Frame<'_>, filter: &Filter, rates: &Rates) -> Result<String> 
         )
     };
     row("passed", filter.passed.packets, rates.passed)?;
+    if filter.challenged.packets > 0 {
+        let answered = filter.challenged.packets;
+        row("answered with a cookie", answered, rates.answered)?;
+    }
     for (reason, rate) in &rates.dropped {
         row(&format!("dropped: {reason}"), filter.dropped(reason), *rate)?;
     }
@@ -187,6 +195,9 @@ fn line(frame: &Frame<'_>, rates: &Rates) -> Result<String> {
     let proxy = frame.status.proxy();
     write!(text, "{:>4} s  {attack:<14}  ", frame.elapsed.as_secs())?;
     write!(text, "passed {}/s", grouped_rate(rates.passed))?;
+    if rates.answered > 0.0 {
+        write!(text, "  answered {}/s", grouped_rate(rates.answered))?;
+    }
     for (reason, rate) in rates.dropped.iter().filter(|(_, rate)| *rate > 0.0) {
         write!(text, "  {reason} {}/s", grouped_rate(*rate))?;
     }
