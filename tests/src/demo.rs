@@ -15,10 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     Lab,
     client::Served,
-    daemon::{
-        Daemon, HostDocument, Site,
-        status::{Filter, Status},
-    },
+    daemon::{Daemon, HostDocument, Site, status::Status},
     interrupt,
 };
 
@@ -48,8 +45,8 @@ pub struct Outcome {
 #[derive(Clone, Debug)]
 pub struct AttackOutcome {
     pub name: &'static str,
-    /// Names of the drop reasons that the attack deserves, beside signatures that were made for it.
-    pub reasons: &'static [&'static str],
+    /// Names of the drop reasons that the attack deserves.
+    pub reasons: Vec<&'static str>,
     pub sent: u64,
     /// Packets dropped for these reasons.
     pub dropped: u64,
@@ -98,7 +95,7 @@ impl fmt::Display for Outcome {
             let reasons = reasons.join(", ");
             write!(
                 f,
-                "attack    {name:<15} {dropped} of {sent} packets dropped ({reasons}, signature)"
+                "attack    {name:<15} {dropped} of {sent} packets dropped ({reasons})"
             )?;
             if *answered > 0 {
                 write!(f, ", {answered} answered with a cookie")?;
@@ -178,18 +175,22 @@ fn judge(
     let everywhere = status.filter();
     let attack = |(kind, sent): (Kind, u64)| {
         // Fragments without ports belong to no app; signatures and answers are the app's own.
-        let app = match kind.app() {
-            Some(name) => status.app(name)?.filter.clone(),
-            None => Filter::default(),
-        };
-        let reasons = kind.reasons();
+        let mut reasons = kind.reasons().to_vec();
         let by_reason = reasons.iter().map(|reason| everywhere.dropped(reason));
+        let mut dropped = by_reason.sum();
+        let mut answered = 0;
+        if let Some(name) = kind.app() {
+            let filter = &status.app(name)?.filter;
+            reasons.push("signature");
+            dropped += filter.dropped("signature");
+            answered = filter.challenged.packets;
+        }
         Ok(AttackOutcome {
             name: kind.name(),
             reasons,
             sent,
-            dropped: by_reason.sum::<u64>() + app.dropped("signature"),
-            answered: app.challenged.packets,
+            dropped,
+            answered,
         })
     };
     Ok(Outcome {

@@ -56,12 +56,21 @@ impl Stage {
     }
 
     pub(crate) fn with_drain(drain: Duration, apps: &[App]) -> Self {
+        Self::start(2, drain, apps)
+    }
+
+    /// Where it matters that the kernel does not spread sources over workers.
+    pub(crate) fn with_one_worker(apps: &[App]) -> Self {
+        Self::start(1, Duration::from_secs(5), apps)
+    }
+
+    fn start(workers: usize, drain: Duration, apps: &[App]) -> Self {
         take_turn();
         // The first runtime opens what the process keeps for ever.
         block_on(async {});
         let files = open_files().len();
         let (sink, events) = event::channel();
-        let proxy = Proxy::start(Settings { workers: 2, drain }, sink).unwrap();
+        let proxy = Proxy::start(Settings { workers, drain }, sink).unwrap();
         let stage = Self {
             proxy: Some(proxy),
             events,
