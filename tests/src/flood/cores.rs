@@ -41,12 +41,12 @@ pub fn on<T: Send>(core: usize, work: impl FnOnce() -> T + Send) -> Result<T> {
 /// # Errors
 /// `ethtool` is not installed, or the kernel's veth has one queue only (before 5.17).
 pub fn split_queues(lab: &Lab) -> Result<()> {
-    for (host, device) in [(&lab.edge, FRONT), (&lab.internet, EDGE_PORT)] {
-        run(
-            host,
-            &format!("ethtool -L {device} rx 2 tx 2"),
-            "package ethtool",
-        )?;
+    // Where a program is attached, nobody may send on more queues than it receives from.
+    for queues in ["rx 2", "tx 2"] {
+        for (host, device) in [(&lab.edge, FRONT), (&lab.internet, EDGE_PORT)] {
+            let line = format!("ethtool -L {device} {queues}");
+            run(host, &line, "package ethtool")?;
+        }
     }
     for (queue, core) in [(0, ATTACKERS), (1, CLIENTS)] {
         let mask = 1 << core;
