@@ -21,7 +21,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
 use self::{
@@ -172,8 +172,7 @@ impl Daemon {
         let mut feeds = Feeds::default();
         follow(&mut feeds, &config);
         let mut shield = Shield::raise(&config, feed_lists(&feeds, &config))?;
-        let mut handshake = Handshake::new(&config.host.control_socket);
-        handshake.keep(&config, &mut shield);
+        let handshake = Handshake::new(&config.host.control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
         let (requests_in, requests) = mpsc::channel(16);
@@ -201,6 +200,9 @@ impl Daemon {
             watch,
         };
         daemon.follow_events()?;
+        daemon.renew_sources();
+        // Last, because it changes settings of the host, which a start that fails must not.
+        daemon.handshake.keep(&daemon.config, &mut daemon.shield);
         Ok(daemon)
     }
 
@@ -495,8 +497,9 @@ async fn read_events(interface: String, mut reader: Reader, drops_in: mpsc::Send
     }
 }
 
-fn ticks(period: Duration) -> tokio::time::Interval {
-    let mut ticks = interval(period);
+/// What is due at the start has been done by then.
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
