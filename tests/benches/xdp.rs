@@ -13,6 +13,8 @@
     reason = "a bench ends by panicking"
 )]
 
+#[path = "xdp/cases.rs"]
+mod cases;
 #[expect(
     dead_code,
     reason = "the tables of the tests need more kinds of frames"
@@ -21,60 +23,30 @@
 mod frame;
 #[path = "../tests/support/policy.rs"]
 mod policy;
+#[path = "xdp/rules.rs"]
+mod rules;
 #[path = "xdp/xdp_filter.rs"]
 mod xdp_filter;
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use spectrum_tests::peers::report::{Report, Row, machine, median};
 use spectrum_user::{
-    config::{
-        AppId, Config, Mode, TcpSession, Transport,
-        rule::{Action, Conditions, Payload, Rule},
-    },
+    config::AppId,
     dataplane::{Filter, counters::Snapshot},
 };
 
-use frame::*;
-use policy::{app, host, nets, rate, rule};
+use cases::{BLOCKED, CLIENT, Case, EDGE, EDGE_V6, Sources, case, cases};
+use frame::{CLIENT_PORT, syn};
+use rules::config;
 use xdp_filter::XdpFilter;
 
 /// Packets of one repeat: some 150 ms at 100 ns.
 const PACKETS: u32 = 1_500_000;
 const REPEATS: usize = 7;
-
-/// A program and the bare drop that it is compared with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sources {
-    Same,
-    Random,
-}
-
-impl Sources {
-    const fn program(self) -> &'static str {
-        match self {
-            Self::Same => "spectrum",
-            Self::Random => "spectrum_vary",
-        }
-    }
-
-    const fn bare(self) -> &'static str {
-        match self {
-            Self::Same => "bare_drop",
-            Self::Random => "bare_drop_vary",
-        }
-    }
-}
-
-const EDGE: &str = "192.0.2.1";
-const EDGE_V6: &str = "2001:db8::1";
-const CLIENT: &str = "100.64.0.9";
-const OTHER_CLIENT: &str = "100.64.0.10";
-const CLIENT_V6: &str = "2001:db8:c::9";
-const BLOCKED: &str = "198.18.0.7";
 
 /// Measure the XDP program beside a bare drop.
 #[derive(Parser)]
@@ -87,353 +59,6 @@ struct Arguments {
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// A packet, and the counter in which it must end (nearly always, where sources are random):
-/// `passed`, or the reason of its drop.
-struct Case {
-    name: &'static str,
-    sources: Sources,
-    frame: Vec<u8>,
-    ends_in: &'static str,
-    /// At most this many times a bare drop.
-    goal: Option<f64>,
-    /// The packet belongs to a TCP connection that has proved itself.
-    is_verified: bool,
-}
-
-fn case(name: &'static str, frame: Vec<u8>, ends_in: &'static str) -> Case {
-    Case {
-        name,
-        sources: Sources::Same,
-        frame,
-        ends_in,
-        goal: None,
-        is_verified: false,
-    }
-}
-
-fn random(name: &'static str, frame: Vec<u8>, goal: f64) -> Case {
-    Case {
-        sources: Sources::Random,
-        goal: Some(goal),
-        ..case(name, frame, "passed")
-    }
-}
-
-/// Of sources that differ in so many bits.
-fn flood(name: &'static str, frame: Vec<u8>, bits: u8, ends_in: &'static str) -> Case {
-    // Where the program that varies them looks for their number.
-    let identification = IP + 5;
-    Case {
-        ends_in,
-        ..random(name, with(frame, identification, bits), 5.0)
-    }
-}
-
-fn cases() -> Vec<Case> {
-    vec![
-        case(
-            "pass: not for an edge address",
-            syn(CLIENT, "192.0.2.200", 80),
-            "passed",
-        ),
-        case(
-            "pass: TCP data to an app",
-            tcp(CLIENT, EDGE, 80, ACK | PSH),
-            "passed",
-        ),
-        case("pass: UDP to an app", udp(CLIENT, EDGE, 7000), "passed"),
-        case(
-            "pass: the same over IPv6",
-            udp(CLIENT_V6, EDGE_V6, 7000),
-            "passed",
-        ),
-        case(
-            "pass: the same under a VLAN tag",
-            tagged(udp(CLIENT, EDGE, 7000), 0x8100),
-            "passed",
-        ),
-        case(
-            "pass: TCP data with rates on",
-            tcp(CLIENT, EDGE, 90, ACK | PSH),
-            "passed",
-        ),
-        Case {
-            goal: Some(8.0),
-            ..case(
-                "pass: UDP with rates on and 16 signatures in 4 masks",
-                udp(CLIENT, EDGE, 9000),
-                "passed",
-            )
-        },
-        case(
-            "pass: an allowed source",
-            syn("203.0.113.5", EDGE, 22),
-            "passed",
-        ),
-        Case {
-            goal: Some(2.3),
-            ..case("drop: blocked address", syn(BLOCKED, EDGE, 80), "blocked")
-        },
-        Case {
-            goal: Some(2.3),
-            ..case(
-                "drop: blocked prefix",
-                syn("198.19.7.7", EDGE, 80),
-                "blocked",
-            )
-        },
-        case(
-            "drop: blocked IPv6 address",
-            syn("2001:db8:bad::7", EDGE_V6, 80),
-            "blocked",
-        ),
-        random(
-            "pass: random unlisted sources",
-            tcp(CLIENT, EDGE, 80, ACK | PSH),
-            2.5,
-        ),
-        random(
-            "pass: random unlisted sources, IPv6",
-            tcp(CLIENT_V6, EDGE_V6, 80, ACK | PSH),
-            2.5,
-        ),
-        random(
-            "pass: random sources with rates on",
-            tcp(CLIENT, EDGE, 90, ACK | PSH),
-            8.0,
-        ),
-        case(
-            "drop: not on the allowlist",
-            syn(CLIENT, EDGE, 22),
-            "not_allowed",
-        ),
-        case(
-            "drop: SYN to a closed port",
-            syn(CLIENT, EDGE, 9),
-            "closed_port",
-        ),
-        case(
-            "drop: UDP to a closed port",
-            udp(CLIENT, EDGE, 9),
-            "closed_port",
-        ),
-        case(
-            "drop: reflector",
-            udp_from(CLIENT, 53, EDGE, 7000),
-            "reflector",
-        ),
-        case(
-            "drop: fragment",
-            fragment(udp(CLIENT, EDGE, 7000), 0, true),
-            "fragment",
-        ),
-        case(
-            "drop: over the packet rate",
-            tcp(CLIENT, EDGE, 91, ACK),
-            "packet_rate",
-        ),
-        case("drop: over the SYN rate", syn(CLIENT, EDGE, 92), "syn_rate"),
-        case(
-            "pass: UDP of a known source under a ceiling",
-            udp(CLIENT, EDGE, 9400),
-            "passed",
-        ),
-        flood(
-            "drop: above the ceiling, 1,024 random sources",
-            udp(CLIENT, EDGE, 9400),
-            10,
-            "ceiling",
-        ),
-        flood(
-            "drop: above the ceiling, 65,536 random sources",
-            udp(CLIENT, EDGE, 9400),
-            16,
-            "ceiling",
-        ),
-        flood(
-            "drop: above the ceiling, 16,777,216 random sources",
-            udp(CLIENT, EDGE, 9400),
-            24,
-            "ceiling",
-        ),
-        flood(
-            "drop: SYNs above the ceiling, 16,777,216 random sources",
-            syn(CLIENT, EDGE, 93),
-            24,
-            "ceiling",
-        ),
-        flood(
-            "drop: no TCP session, 16,777,216 random sources",
-            udp(CLIENT, EDGE, 9401),
-            24,
-            "no_tcp_session",
-        ),
-        case(
-            "drop: custom rule, the last of 16 in 4 masks",
-            udp_from(CLIENT, 1003, EDGE, 9000),
-            "custom_rule",
-        ),
-        Case {
-            goal: Some(3.0),
-            is_verified: true,
-            ..case(
-                "pass: TCP data of a verified connection",
-                tcp(CLIENT, EDGE, 94, ACK | PSH),
-                "passed",
-            )
-        },
-        Case {
-            goal: Some(9.0),
-            ..case(
-                "drop: ACK of no connection",
-                tcp(OTHER_CLIENT, EDGE, 94, ACK),
-                "out_of_state",
-            )
-        },
-        case(
-            "drop: impossible flags",
-            tcp(CLIENT, EDGE, 80, SYN | FIN),
-            "tcp_flags",
-        ),
-        case(
-            "drop: malformed",
-            with(syn(CLIENT, EDGE, 80), IP, 0x44),
-            "malformed",
-        ),
-        case("drop: martian", syn("127.0.0.1", EDGE, 80), "martian"),
-    ]
-}
-
-/// Ordinary apps, with 1,000,000 other addresses and 100,000 other prefixes blocked, a tenth and a
-/// fifth of them of IPv6.
-fn config() -> Config {
-    use Transport::{Tcp, Udp};
-    let mut apps = vec![
-        app("web", Tcp, 80, 80),
-        app("ssh", Tcp, 22, 22),
-        app("game", Udp, 7000, 7999),
-        app("rated", Tcp, 90, 90),
-        app("slow", Tcp, 91, 91),
-        app("shy", Tcp, 92, 92),
-        app("signed", Udp, 9000, 9000),
-        app("crowded", Udp, 9400, 9400),
-        app("crowded-tcp", Tcp, 93, 93),
-        app("stateful", Tcp, 94, 94),
-        app("guests", Udp, 9401, 9401),
-    ];
-    for app in &mut apps {
-        let rules = &mut app.protection;
-        match app.name.as_str() {
-            "ssh" => rules.allow = nets(&["203.0.113.0/24"]),
-            "stateful" => rules.out_of_state = Mode::Enforce,
-            "rated" => {
-                rules.packet_rate = rate(Mode::Enforce, 1);
-                rules.packet_rate.per_second = 1_000_000_000;
-                rules.syn_rate = rate(Mode::Enforce, 100);
-            }
-            // With a rate per source on as well, as all apps have it by default.
-            "crowded" | "crowded-tcp" => {
-                rules.packet_rate = rate(Mode::Enforce, 1);
-                rules.packet_rate.per_second = 1_000_000_000;
-                rules.ceiling.new_flows_per_second = Some(1);
-            }
-            "guests" => {
-                let app = "web".to_owned();
-                let mode = Mode::Enforce;
-                rules.tcp_session = Some(TcpSession { mode, app });
-            }
-            "slow" => rules.packet_rate = rate(Mode::Enforce, 1),
-            "shy" => rules.syn_rate = rate(Mode::Enforce, 1),
-            "signed" => {
-                rules.packet_rate = rate(Mode::Enforce, 1);
-                rules.packet_rate.per_second = 1_000_000_000;
-                rules.rules = signatures();
-            }
-            _ => {}
-        }
-    }
-    let mut host = host(Mode::Enforce);
-    host.block = nets(&["198.18.0.7/32", "198.19.0.0/16", "2001:db8:bad::7/128"]);
-    let mut random = Random(1);
-    host.block.extend((0..1_100_000).map(|number| {
-        let bits = random.next();
-        if number < 900_000 {
-            random_net(bits, 32)
-        } else if number < 980_000 {
-            random_net(bits, 20 + (bits >> 32) as u8 % 9)
-        } else {
-            let length = if number < 1_080_000 {
-                128
-            } else {
-                32 + bits as u8 % 33
-            };
-            let ip = std::net::Ipv6Addr::from(0x2a00 << 112 | u128::from(bits) << 48);
-            ipnet::Ipv6Net::new(ip, length).unwrap().trunc().into()
-        }
-    }));
-    Config {
-        host,
-        apps: apps.into_iter().map(Arc::new).collect(),
-    }
-}
-
-/// Four rules for each of four masks: by payload, by length and TTL, by these and the payload, and
-/// by source port.
-fn signatures() -> Vec<Rule> {
-    let payload = |byte| {
-        Some(Payload {
-            offset: 0,
-            bytes: vec![byte; 8],
-        })
-    };
-    let conditions = |mask, number: u8| match mask {
-        0 => Conditions {
-            payload: payload(number),
-            ..Conditions::default()
-        },
-        1 => Conditions {
-            length: Some(35..=35),
-            ttl: Some(number..=number),
-            ..Conditions::default()
-        },
-        2 => Conditions {
-            length: Some(35..=35),
-            ttl: Some(64..=64),
-            payload: payload(number),
-            ..Conditions::default()
-        },
-        _ => Conditions {
-            source_port: Some(1000 + u16::from(number)..=1000 + u16::from(number)),
-            ..Conditions::default()
-        },
-    };
-    let rules = (0..16).map(|n| rule(n + 1, Action::Drop, conditions(n / 4, (n % 4) as u8)));
-    rules.collect()
-}
-
-/// Anywhere but where the packets of the cases come from.
-fn random_net(bits: u64, length: u8) -> ipnet::IpNet {
-    let mut octets = (bits as u32).to_be_bytes();
-    if matches!(octets[0], 0 | 100 | 127 | 198 | 203 | 224..) {
-        octets[0] = 1 + (bits >> 40) as u8 % 99;
-    }
-    let net = ipnet::Ipv4Net::new(octets.into(), length).unwrap();
-    net.trunc().into()
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 fn main() -> Result<()> {
@@ -465,7 +90,7 @@ fn main() -> Result<()> {
         let value = nanoseconds(&mut filter, case.sources.program(), &case.frame)?;
         rows.push(row(&case, value, bare));
     }
-    rows.extend(peer_rows(bare)?);
+    rows.extend(peer_rows(&wanted, bare)?);
     let report = Report {
         machine: machine(),
         rows,
@@ -530,20 +155,8 @@ fn ended(totals: &Snapshot, cell: &str) -> u64 {
     }
 }
 
-/// xdp-filter, where it is installed, with as many blocked addresses as ours has.
-fn peer_rows(bare: f64) -> Result<Vec<Row>> {
-    let addresses = config().host.block.into_iter();
-    let addresses = addresses.filter_map(|net| match net.addr() {
-        IpAddr::V4(address) if net.prefix_len() == 32 => Some(address),
-        IpAddr::V4(_) | IpAddr::V6(_) => None,
-    });
-    let mut addresses: Vec<_> = addresses.collect();
-    // It has room for so many.
-    addresses.truncate(10_000);
-    let Some(mut peer) = XdpFilter::load(&addresses)? else {
-        eprintln!("xdp-filter is not installed (package xdp-tools): it is left out");
-        return Ok(Vec::new());
-    };
+/// xdp-filter, where it is installed, with as many of the blocked addresses as it has room for.
+fn peer_rows(wanted: &str, bare: f64) -> Result<Vec<Row>> {
     let cases = [
         (
             "xdp-filter: drop a blocked address",
@@ -552,6 +165,22 @@ fn peer_rows(bare: f64) -> Result<Vec<Row>> {
         ),
         ("xdp-filter: pass another", syn(CLIENT, EDGE, 80), XDP_PASS),
     ];
+    let cases = cases.into_iter().filter(|(name, ..)| name.contains(wanted));
+    let cases: Vec<_> = cases.collect();
+    if cases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let addresses = config().host.block.into_iter();
+    let addresses = addresses.filter_map(|net| match net.addr() {
+        IpAddr::V4(address) if net.prefix_len() == 32 => Some(address),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    });
+    let mut addresses: Vec<_> = addresses.collect();
+    addresses.truncate(XdpFilter::ROOM);
+    let Some(mut peer) = XdpFilter::load(&addresses)? else {
+        eprintln!("xdp-filter is not installed (package xdp-tools): it is left out");
+        return Ok(Vec::new());
+    };
     cases
         .into_iter()
         .map(|(name, frame, action)| {

@@ -7,28 +7,12 @@
     reason = "a test fails by panicking"
 )]
 
+use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::*;
 
 const APP: AppId = AppId([1; 16]);
-
-/// SplitMix64, so that traffic is the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
 
 /// One kind of packet: what is fixed has a value, the rest differs from packet to packet.
 #[derive(Clone, Debug, Default)]
@@ -40,18 +24,18 @@ struct Kind {
 }
 
 impl Kind {
-    fn packet(&self, random: &mut Random) -> Facts {
-        let length = self.length.unwrap_or_else(|| 60 + random.below(400));
-        let ttl = self.ttl.unwrap_or_else(|| 40 + random.below(88));
+    fn packet(&self, random: &mut Rng) -> Facts {
+        let length = self.length.unwrap_or_else(|| 60 + random.u64(..400));
+        let ttl = self.ttl.unwrap_or_else(|| 40 + random.u64(..88));
         let source_port = self
             .source_port
-            .unwrap_or_else(|| 1024 + random.below(60_000));
-        let payload = self.payload.unwrap_or_else(|| random.next());
+            .unwrap_or_else(|| 1024 + random.u64(..60_000));
+        let payload = self.payload.unwrap_or_else(|| random.u64(..));
         Facts {
             fields: Fields {
                 endpoint: source_port << 32 | 7000 << 16 | 17 << 8 | 4,
                 header: length << 48 | ttl << 24,
-                payload: [payload, random.next()],
+                payload: [payload, random.u64(..)],
             },
             payload_length: u16::try_from(length - 28).unwrap_or_default(),
         }
@@ -59,24 +43,24 @@ impl Kind {
 }
 
 /// The clients of a game: a few kinds of packets, each with a share.
-fn clients(random: &mut Random) -> Facts {
+fn clients(random: &mut Rng) -> Facts {
     let hello = Kind {
         length: Some(53),
         payload: Some(0xffff_ffff_5453_6f75),
         ..Kind::default()
     };
     let kinds = [hello, Kind::default(), Kind::default(), Kind::default()];
-    let index = usize::try_from(random.below(4)).unwrap_or_default();
+    let index = usize::try_from(random.u64(..4)).unwrap_or_default();
     kinds[index].packet(random)
 }
 
 /// Packets per second of a kind.
-type Stream<'a> = (u64, &'a dyn Fn(&mut Random) -> Facts);
+type Stream<'a> = (u64, &'a dyn Fn(&mut Rng) -> Facts);
 
 /// An engine, its traffic, and what it decided.
 struct Scene {
     engine: Engine,
-    random: Random,
+    random: Rng,
     now: Duration,
     decisions: Vec<Decision>,
     /// All packets come from one source.
@@ -93,7 +77,7 @@ impl Scene {
         engine.configure(&[(APP, wish)].into(), Duration::ZERO);
         Self {
             engine,
-            random: Random(seed),
+            random: Rng::with_seed(seed),
             now: Duration::ZERO,
             decisions: Vec::new(),
             lone_source: false,
@@ -106,7 +90,7 @@ impl Scene {
         let samples = total.clamp(1, 250);
         for _ in 0..seconds * 5 {
             for _ in 0..samples.div_ceil(5) {
-                let mut at = self.random.below(total.max(1));
+                let mut at = self.random.u64(..total.max(1));
                 let kind = traffic.iter().find(|(rate, _)| {
                     let is_this = at < *rate;
                     at = at.saturating_sub(*rate);
@@ -117,7 +101,7 @@ impl Scene {
                 let source = if self.lone_source {
                     7
                 } else {
-                    self.random.next() as u32
+                    self.random.u32(..)
                 };
                 let observation = Observation {
                     app: APP,
@@ -141,7 +125,7 @@ impl Scene {
     }
 
     /// The share of a kind of packets that the signatures match, in percent.
-    fn matched(&mut self, packet: &dyn Fn(&mut Random) -> Facts) -> usize {
+    fn matched(&mut self, packet: &dyn Fn(&mut Rng) -> Facts) -> usize {
         let active: Vec<Fingerprint> = self
             .engine
             .active()
@@ -155,7 +139,7 @@ impl Scene {
     }
 }
 
-fn fixed_prefix(random: &mut Random) -> Facts {
+fn fixed_prefix(random: &mut Rng) -> Facts {
     let kind = Kind {
         length: Some(92),
         payload: Some(0x1337_1337_dead_beef),
@@ -201,7 +185,7 @@ fn a_flood_with_a_fixed_payload_is_met_within_a_second_and_forgotten_after_it() 
 
 #[test]
 fn a_second_vector_gets_a_signature_of_its_own() {
-    let reflected = |random: &mut Random| {
+    let reflected = |random: &mut Rng| {
         let kind = Kind {
             source_port: Some(4444),
             ttl: Some(61),
@@ -307,8 +291,8 @@ proptest! {
     /// Whatever an app's clients send, more of the same is no flood.
     #[test]
     fn more_of_the_same_is_no_flood(kinds in prop::collection::vec(kind(), 1..5), seed: u64) {
-        let of_clients = |random: &mut Random| {
-            let index = usize::try_from(random.below(kinds.len() as u64)).unwrap_or_default();
+        let of_clients = |random: &mut Rng| {
+            let index = usize::try_from(random.u64(..kinds.len() as u64)).unwrap_or_default();
             kinds[index].packet(random)
         };
         let mut scene = Scene::new(Sensitivity::High, seed);
@@ -323,7 +307,7 @@ proptest! {
         let points = [flood.length, flood.ttl, flood.source_port].iter().flatten().count()
             + 4 * usize::from(flood.payload.is_some());
         prop_assume!(points >= 2);
-        let of_flood = |random: &mut Random| flood.packet(random);
+        let of_flood = |random: &mut Rng| flood.packet(random);
         let mut scene = Scene::new(Sensitivity::Medium, seed);
         scene.play(30, &[(200, &clients)]);
         scene.play(2, &[(200, &clients), (50_000, &of_flood)]);

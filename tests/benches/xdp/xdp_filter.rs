@@ -31,6 +31,9 @@ pub(crate) struct XdpFilter {
 }
 
 impl XdpFilter {
+    /// Addresses that its rules may name (`FILTER_IPV4` of its source).
+    pub(crate) const ROOM: usize = 10_000;
+
     /// Loads it with rules that drop these sources; `None` if it is not installed.
     pub(crate) fn load(blocked: &[Ipv4Addr]) -> Result<Option<Self>> {
         let paths = DIRECTORIES.map(|directory| PathBuf::from(directory).join(OBJECT));
