@@ -170,7 +170,9 @@ impl Maps {
             .get(&key.set_index(), 0)
             .map_err(Error::map(names::FLOWS, "read"))?;
         let now = Now {
-            jiffies: clock::jiffies(),
+            // A second ago: our clock may be ahead of the kernel's, to which a proof that is yet to
+            // come is none.
+            jiffies: clock::jiffies() - u64::from(clock::ticks_per_second()),
             generation: settings.flow_generation,
         };
         flows::note(&mut set, &key, slot, now);
