@@ -10,8 +10,8 @@
 //!    belong to no connection; and the app's ceiling: the rules that remember.
 //! 8. SYNs that are answered with a cookie.
 //!
-//! A TCP flow that has proved itself goes straight to 6, past the state of connections: it has met
-//! what comes before under the same policy.
+//! A TCP flow that has proved itself goes from 2 straight to 6, past the state of connections: it has
+//! met what comes between under the same policy.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
@@ -100,19 +100,17 @@ impl Case {
 
 #[inline(always)]
 fn judge_packet(case: &mut Case, packet: &Packet, tables: &impl Tables) -> Result<(), Dropped> {
-    if packet.continues_tcp()
-        && packet.defect.is_none()
-        && let Some(slot) = tables.verified_slot(packet)
-        && let Some(app) = tables.app(slot)
-    {
-        case.slot = slot;
-        return judge_verified(case, packet, app.borrow(), tables);
-    }
     let Some(edge) = tables.edge(&packet.destination) else {
         return Ok(());
     };
     if let Some(defect) = packet.defect {
         case.matched(tables.settings().malformed, defect)?;
+    } else if packet.continues_tcp()
+        && let Some(slot) = tables.verified_slot(packet)
+        && let Some(app) = tables.app(slot)
+    {
+        case.slot = slot;
+        return judge_verified(case, packet, app.borrow(), tables);
     }
     let is_tcp = match packet.protocol {
         protocol::TCP => true,
