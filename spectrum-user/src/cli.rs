@@ -1,6 +1,7 @@
 //! The command line: what the words mean, and one module for what each does.
 
 pub mod access;
+pub mod capture;
 pub mod check;
 mod context;
 pub mod detach;
@@ -17,6 +18,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use spectrum_common::reason::Reason;
 
 use crate::config;
 
@@ -63,6 +65,7 @@ pub enum Command {
     Allow(Allow),
     Why(Why),
     Lists(Lists),
+    Capture(Capture),
     Replay(Replay),
     Mitigations(Mitigations),
     Detach(Detach),
@@ -243,6 +246,50 @@ pub struct MitigationId {
     pub format: Format,
 }
 
+/// Record sampled packets, each with what became of it
+///
+/// Writes the first 128 bytes of packets as they arrived, before the filter let them pass or not: on
+/// each CPU one of each app in a tick of the clock, with the number of packets that it stands for.
+/// While little comes that is nearly every packet, and in a flood an even choice. The file is pcapng:
+/// Wireshark, tcpdump and `spectrum replay` read it, and Wireshark shows the verdicts as comments.
+///
+/// Runs until Ctrl-C, or as far as `--count` and `--for` say. A capture costs the filter nothing,
+/// and never holds up the daemon: what is read too slowly is lost, and counted.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum capture --dropped -w dropped.pcapng
+  spectrum capture --reason signature --app mc.example.com --count 1000 -w flood.pcapng
+  spectrum capture --source 198.51.100.0/24 --for 10s -w source.pcapng
+  spectrum capture -w - | wireshark -k -i -           As they come
+  spectrum capture -w - | tcpdump -n -r -")]
+pub struct Capture {
+    /// Only packets that were dropped
+    #[arg(long, conflicts_with = "passed")]
+    pub dropped: bool,
+    /// Only packets that passed, monitored or not
+    #[arg(long)]
+    pub passed: bool,
+    /// Only packets that a rule dropped, or would have, for this reason
+    #[arg(long, value_name = "REASON", value_parser = reason)]
+    pub reason: Option<Reason>,
+    /// Only packets to this app, by name or id
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Only packets from this address or prefix
+    #[arg(long, value_name = "PREFIX", value_parser = config::parse_prefix)]
+    pub source: Option<IpNet>,
+    /// End after so many packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so long, such as 10s or 5m
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Where the packets go; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+}
+
 /// Say what the filter would do with recorded packets
 ///
 /// Runs the real program over each packet of a file, with the rules of the filter that runs, or of
@@ -357,4 +404,12 @@ fn entry_duration(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("expected 1 second to 10 years".to_owned()),
         Err(error) => Err(format!("{error}; for example `10m` or `8h`")),
     }
+}
+
+fn reason(name: &str) -> Result<Reason, String> {
+    let found = Reason::ALL.iter().find(|reason| reason.name() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        format!("expected one of {}", names.join(", "))
+    })
 }

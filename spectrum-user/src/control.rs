@@ -1,7 +1,7 @@
 //! The daemon's ear: a Unix socket on which the command line asks.
 //!
-//! One request and one answer per connection, each a line of JSON. The socket's mode (0600) says
-//! who may ask.
+//! One request and one answer per connection, each a line of JSON; more lines follow the answer to
+//! who asks for what goes on. The socket's mode (0600) says who may ask.
 
 use std::{
     fs, io,
@@ -16,10 +16,16 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{
         AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as AsyncBufReader,
+        Lines,
     },
-    net::{UnixListener, UnixStream},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     time::timeout,
 };
+
+use crate::capture::Filter;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,10 @@ pub enum Request {
     /// Look at the source of a feed, or of all, at once.
     RefreshFeeds {
         name: Option<String>,
+    },
+    /// Send sampled packets as they come.
+    Capture {
+        filter: Filter,
     },
 }
 
@@ -121,9 +131,7 @@ impl Reply {
     pub async fn send(mut self, answer: Result<impl Serialize>) {
         let answer = answer.map_err(|error| format!("{error:#}"));
         let sent = timeout(PATIENCE, async {
-            let mut line = serde_json::to_vec(&answer)?;
-            line.push(b'\n');
-            self.0.write_all(&line).await?;
+            self.0.write_all(&line(&answer)?).await?;
             anyhow::Ok(())
         });
         match sent.await {
@@ -132,6 +140,45 @@ impl Reply {
             Err(_elapsed) => log::debug!("control socket: a client does not read"),
         }
     }
+
+    /// Sends the answer, and more to come.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub async fn begin(self, answer: impl Serialize) -> Result<Stream> {
+        let (from, to) = self.0.into_split();
+        let mut stream = Stream { to, from };
+        stream.send(&Ok::<_, String>(answer)).await?;
+        Ok(stream)
+    }
+}
+
+/// Where more goes, for as long as the client wants it.
+pub struct Stream {
+    to: OwnedWriteHalf,
+    from: OwnedReadHalf,
+}
+
+impl Stream {
+    /// Waits for a client that reads slowly.
+    ///
+    /// # Errors
+    /// The client went away.
+    pub async fn send(&mut self, more: &impl Serialize) -> Result<()> {
+        Ok(self.to.write_all(&line(more)?).await?)
+    }
+
+    /// Waits until the client has had enough, or is gone. Cancel-safe.
+    pub async fn enough(&mut self) {
+        let mut unexpected = [0; 64];
+        while self.from.read(&mut unexpected).await.is_ok_and(|n| n > 0) {}
+    }
+}
+
+fn line(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 async fn read_request(stream: UnixStream) -> Result<(Request, Reply)> {
@@ -150,30 +197,84 @@ async fn read_request(stream: UnixStream) -> Result<(Request, Reply)> {
 /// # Errors
 /// The daemon answers with an error, or not at all.
 pub fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<Option<T>> {
-    let mut stream = match StdUnixStream::connect(path) {
-        Ok(stream) => stream,
+    let Some(mut stream) = connect(path)? else {
+        return Ok(None);
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&line(&request)?)?;
+    let mut answer = String::new();
+    BufReader::new(stream)
+        .read_line(&mut answer)
+        .context(SILENT)?;
+    understand(&answer).map(Some)
+}
+
+/// As [`ask`], of what goes on after the answer. Must be called within a tokio runtime.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn follow<T: DeserializeOwned>(
+    path: &Path,
+    request: Request,
+) -> Result<Option<(T, Following)>> {
+    let Some(stream) = connect(path)? else {
+        return Ok(None);
+    };
+    stream.set_nonblocking(true)?;
+    let (from, mut to) = UnixStream::from_std(stream)?.into_split();
+    to.write_all(&line(&request)?).await?;
+    let mut lines = AsyncBufReader::new(from).lines();
+    let answer = timeout(PATIENCE, lines.next_line()).await.context(SILENT)?;
+    let answer = understand(&answer?.context(SILENT)?)?;
+    Ok(Some((answer, Following { lines, to })))
+}
+
+/// What the daemon sends after its answer.
+pub struct Following {
+    lines: Lines<AsyncBufReader<OwnedReadHalf>>,
+    to: OwnedWriteHalf,
+}
+
+impl Following {
+    /// Waits for more; `None` if the daemon is gone. Cancel-safe.
+    ///
+    /// # Errors
+    /// It is not what was expected.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let line = self.lines.next_line().await?;
+        let more = line.map(|line| serde_json::from_str(&line).context(UNCLEAR));
+        more.transpose()
+    }
+
+    /// Tells the daemon that it is enough. What it has sent already is still to come.
+    pub async fn enough(&mut self) {
+        if let Err(error) = self.to.shutdown().await {
+            log::debug!("control socket: {error}");
+        }
+    }
+}
+
+const SILENT: &str = "the daemon does not answer";
+const UNCLEAR: &str = "the daemon's answer is not understood";
+
+fn connect(path: &Path) -> Result<Option<StdUnixStream>> {
+    match StdUnixStream::connect(path) {
+        Ok(stream) => Ok(Some(stream)),
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {
-            return Ok(None);
+            Ok(None)
         }
         Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot ask the daemon at {}", path.display()));
+            Err(error).with_context(|| format!("cannot ask the daemon at {}", path.display()))
         }
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(&request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context("the daemon does not answer")?;
-    let answer: Result<T, String> =
-        serde_json::from_str(&answer).context("the daemon's answer is not understood")?;
-    answer.map(Some).map_err(anyhow::Error::msg)
+    }
+}
+
+fn understand<T: DeserializeOwned>(answer: &str) -> Result<T> {
+    let answer: Result<T, String> = serde_json::from_str(answer).context(UNCLEAR)?;
+    answer.map_err(anyhow::Error::msg)
 }

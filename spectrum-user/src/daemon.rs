@@ -5,6 +5,7 @@
 
 mod addresses;
 mod capabilities;
+mod captures;
 mod handshake;
 mod mitigator;
 mod recent;
@@ -26,6 +27,7 @@ use tokio::{
 };
 
 use self::{
+    captures::Captures,
     handshake::Handshake,
     mitigator::Mitigator,
     recent::{RecentDrops, Sampled},
@@ -111,6 +113,7 @@ struct Daemon {
     proxy: Proxy,
     shield: Shield,
     mitigator: Mitigator,
+    captures: Captures,
     handshake: Handshake,
     events: event::Sink,
     event_log: event::Writer,
@@ -158,6 +161,7 @@ impl Daemon {
             proxy,
             shield,
             mitigator,
+            captures: Captures::default(),
             handshake,
             events,
             event_log,
@@ -205,7 +209,7 @@ impl Daemon {
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
-                _ = windows.tick() => self.mitigator.tick(&mut self.shield),
+                _ = windows.tick() => self.look_at_samples(),
                 _ = addresses.tick() => {
                     let followed = self.shield.follow_addresses(&self.config);
                     note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
@@ -228,6 +232,7 @@ impl Daemon {
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
             log::debug!("sd_notify: {error}");
         }
+        self.captures.end("the daemon stops");
         tokio::select! {
             drained = self.proxy.shutdown(deadline) => log::info!(
                 "{} connections finished, {} were cut",
@@ -236,6 +241,7 @@ impl Daemon {
             ),
             () = signals.stop() => log::warn!("connections cut"),
         }
+        self.captures.finish().await;
         self.tasks.shutdown().await;
         if !self.event_log.close(EVENT_LOG_DEADLINE) {
             log::warn!("the event log did not take the last events in time");
@@ -272,6 +278,13 @@ impl Daemon {
         Ok(())
     }
 
+    /// Hands the samples to who captures, and to the engine.
+    fn look_at_samples(&mut self) {
+        let samples = self.shield.samples();
+        self.captures.offer(&samples);
+        self.mitigator.tick(&samples, &mut self.shield);
+    }
+
     /// Tells the filter what became known of sources.
     fn learn(&self, sources: HashSet<(AppId, IpAddr)>) {
         let learned = sources::learn(&self.config, &self.proxy, &self.shield, sources);
@@ -299,6 +312,10 @@ impl Daemon {
             Request::Lists => reply.send(Ok(self.lists())).await,
             Request::RefreshFeeds { name } => {
                 reply.send(Ok(self.feeds.refresh(name.as_deref()))).await;
+            }
+            Request::Capture { filter } => {
+                let names = self.shield.names();
+                self.captures.start(&filter, &self.config, names, reply);
             }
         }
     }

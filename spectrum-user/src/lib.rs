@@ -7,8 +7,9 @@
 //! - [`dataplane`]: the XDP filters and their maps.
 //! - [`mitigation`]: samples of what comes become signatures that the filters enforce.
 //! - [`proxy`]: what passes the filters, on its way to the origins; [`event`] keeps the record.
-//! - [`status`] and [`control`]: what the daemon answers, and how it is asked.
+//! - [`status`], [`capture`] and [`control`]: what the daemon answers, and how it is asked.
 
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod control;

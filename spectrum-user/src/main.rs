@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Allow(args) => cli::access::allow(&global, &args),
         Command::Why(args) => cli::why::run(&global, &args),
         Command::Lists(args) => cli::lists::run(&global, &args),
+        Command::Capture(args) => cli::capture::run(&global, &args),
         Command::Replay(args) => cli::replay::run(&global, &args),
         Command::Mitigations(args) => cli::mitigations::run(&global, &args),
         Command::Detach(args) => cli::detach::run(&global, &args),

@@ -1,4 +1,6 @@
-//! Files of recorded packets, pcap and pcapng.
+//! Files of recorded packets: pcap and pcapng to read, pcapng to write.
+
+pub mod write;
 
 use std::io::Read;
 

@@ -46,14 +46,9 @@ impl End {
             "drop" => return Ok(Self::Drop),
             _ => {}
         }
-        let found = Reason::ALL.iter().find(|reason| reason.name() == word);
-        found.map(|reason| Self::For(*reason)).ok_or_else(|| {
-            let reasons: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-            format!(
-                "expected pass, monitor, drop, or one of {}",
-                reasons.join(", ")
-            )
-        })
+        let reason = super::reason(word);
+        let also = |reasons| format!("{reasons}, pass, monitor, drop");
+        reason.map(Self::For).map_err(also)
     }
 
     fn is_met_by(self, outcome: Outcome) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use super::shield::Shield;
+use super::shield::{Seen, Shield};
 use crate::{
     config::{AppId, Config},
     dataplane::{
@@ -60,12 +60,13 @@ impl Mitigator {
         self.carry_out(decisions, shield);
     }
 
-    /// Learns from the samples since the last look, and decides.
-    pub(super) fn tick(&mut self, shield: &mut Shield) {
+    /// Learns from the samples since the last look, and decides. Packets of no app are nobody's
+    /// concern.
+    pub(super) fn tick(&mut self, samples: &[Seen], shield: &mut Shield) {
         let now = now();
-        for (app, sample) in shield.samples() {
-            if sample.met_mitigations() {
-                self.engine.observe(&observation(app, &sample), now);
+        for Seen { app, sample, .. } in samples {
+            if let Some(app) = app.filter(|_| sample.met_mitigations()) {
+                self.engine.observe(&observation(app, sample), now);
             }
         }
         let decisions = self.engine.tick(now);

@@ -37,6 +37,8 @@ impl Daemon {
             note(self.shield.apply(&self.config), "cannot go back");
             return Err(error);
         }
+        // What they asked for may be another app by now, or another interface.
+        self.captures.end("its configuration has changed");
         note(self.follow_events(), "cannot follow the events");
         if config.host.apps_dir != self.config.host.apps_dir {
             self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;

@@ -30,6 +30,15 @@ pub(super) struct Shield {
     taps: BTreeMap<String, Tap>,
 }
 
+/// A sampled packet, and whose it is.
+pub(super) struct Seen {
+    /// Index of [`Shield::names`].
+    pub(super) interface: usize,
+    /// `None`: of no app.
+    pub(super) app: Option<AppId>,
+    pub(super) sample: Sample,
+}
+
 /// Where the samples of a filter come out, and whose they are.
 struct Tap {
     samples: Samples,
@@ -37,7 +46,7 @@ struct Tap {
 }
 
 /// Samples of one filter that are taken at once: more than come in the time between two looks.
-const SAMPLE_BATCH: usize = 4096;
+pub(super) const SAMPLE_BATCH: usize = 4096;
 
 impl Shield {
     /// Makes all interfaces filter. If one refuses, those that were unfiltered before are left
@@ -112,16 +121,26 @@ impl Shield {
         Ok(())
     }
 
-    /// The samples since the last look, and their apps. Packets of no app are nobody's concern.
-    pub(super) fn samples(&mut self) -> Vec<(AppId, Sample)> {
+    /// The names of the interfaces.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.filters.iter().filter_map(Filter::interface);
+        names.map(str::to_owned).collect()
+    }
+
+    /// The samples since the last look.
+    pub(super) fn samples(&mut self) -> Vec<Seen> {
         let mut all = Vec::new();
-        for tap in self.taps.values_mut() {
-            let samples = tap.samples.drain(SAMPLE_BATCH).into_iter();
-            let with_app = samples.filter_map(|sample| {
-                let app = tap.apps.get(&sample.verdict.slot)?;
-                Some((*app, sample))
-            });
-            all.extend(with_app);
+        for (interface, filter) in self.filters.iter().enumerate() {
+            let tap = filter.interface().and_then(|name| self.taps.get_mut(name));
+            let Some(Tap { samples, apps }) = tap else {
+                continue;
+            };
+            let samples = samples.drain(filter.maps(), SAMPLE_BATCH).into_iter();
+            all.extend(samples.map(|sample| Seen {
+                interface,
+                app: apps.get(&sample.verdict.slot).copied(),
+                sample,
+            }));
         }
         all
     }

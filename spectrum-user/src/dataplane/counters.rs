@@ -136,6 +136,13 @@ impl Maps {
         self.counters(HOST_SLOT)
     }
 
+    /// Packets of an app that a CPU has met since it sampled one; 0 if the kernel does not tell.
+    pub(super) fn packets_since_sample(&self, slot: u32, cpu: u16) -> u32 {
+        let counters = self.counters.get(&slot, 0).ok();
+        let of_cpu = counters.and_then(|all| Some(all.get(usize::from(cpu))?.pace.since));
+        of_cpu.unwrap_or_default()
+    }
+
     /// The counters of each app.
     ///
     /// # Errors

@@ -15,6 +15,12 @@ use spectrum_ebpf::{
     verdict::{Outcome, Verdict},
 };
 
+use super::{clock, maps::Maps};
+
+/// How long a sample waits for the next one to say what it stands for: longer than a tick, in which
+/// all of that came.
+const WAIT: Duration = Duration::from_millis(50);
+
 /// A packet, and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
@@ -27,6 +33,8 @@ pub struct Sample {
     pub packet: Packet,
     /// What signatures look at, but for the slot of the app; with the beginning of the payload.
     pub fields: Fields,
+    bytes: [u8; BYTES],
+    captured: u16,
 }
 
 impl Sample {
@@ -48,7 +56,29 @@ impl Sample {
             verdict: Verdict::from_bits(bits),
             packet,
             fields: signatures::fields(&frame, &packet, 0, 0),
+            bytes: sample.bytes,
+            captured: sample.captured,
         })
+    }
+
+    /// One without bytes, that stands for itself.
+    #[cfg(test)]
+    pub(crate) fn of(verdict: Verdict, packet: Packet, time: Duration) -> Self {
+        Self {
+            time,
+            weight: 1,
+            verdict,
+            packet,
+            fields: Fields::default(),
+            bytes: [0; BYTES],
+            captured: 0,
+        }
+    }
+
+    /// The beginning of the frame.
+    pub fn bytes(&self) -> &[u8] {
+        let captured = self.bytes.get(..usize::from(self.captured));
+        captured.unwrap_or(&self.bytes)
     }
 
     /// Whether the signatures of its app were asked, and did not decide for good: it passed, or a
@@ -104,11 +134,13 @@ impl Samples {
         }
     }
 
-    /// Those of which it has become known what they stand for, from at most `most` records.
-    pub fn drain(&mut self, most: usize) -> Vec<Sample> {
+    /// Those of which it has become known what they stand for, from at most `most` records; `maps`
+    /// are the filter's.
+    pub fn drain(&mut self, maps: &Maps, most: usize) -> Vec<Sample> {
         let mut samples = Vec::new();
         for _ in 0..most {
             let Some(record) = self.ring.next() else {
+                self.settle(maps, &mut samples);
                 break;
             };
             if record.len() < size_of::<sample::Sample>() {
@@ -128,5 +160,17 @@ impl Samples {
             }
         }
         samples
+    }
+
+    /// The samples that no other has followed for a while: the filter knows what came after them.
+    fn settle(&mut self, maps: &Maps, samples: &mut Vec<Sample>) {
+        let now = clock::since_boot();
+        let settled = self
+            .last
+            .extract_if(.., |_, sample| sample.time + WAIT <= now);
+        samples.extend(settled.map(|((cpu, slot), sample)| Sample {
+            weight: 1 + maps.packets_since_sample(slot, cpu),
+            ..sample
+        }));
     }
 }

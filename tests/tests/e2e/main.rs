@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod capture;
 mod ceilings;
 mod datagrams;
 mod endurance;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         feeds::CASES,
         reload::CASES,
         replay::CASES,
+        capture::CASES,
         life::CASES,
         endurance::CASES,
         logs::CASES,

@@ -290,7 +290,8 @@ fn samples_tell(fixture: &mut Fixture) -> Result<()> {
             ensure!(Instant::now() < deadline, "no packet was sampled");
             fixture.filter().test_run(&frame, 10)?;
             sent += 10;
-            let mut known = samples.drain(1000).into_iter();
+            let known = samples.drain(fixture.filter().maps(), 1000);
+            let mut known = known.into_iter();
             if let Some(sample) = known.rfind(|sample| sample.packet.source == from) {
                 break sample;
             }
@@ -300,6 +301,7 @@ fn samples_tell(fixture: &mut Fixture) -> Result<()> {
         ensure!((1..=sent).contains(&sample.weight), "{sample:?} of {sent}");
         let [payload, _] = sample.fields.payload;
         ensure!(payload.to_be_bytes() == *b"payload\0", "{sample:?}");
+        ensure!(sample.bytes() == frame, "{sample:?}");
     }
     Ok(())
 }

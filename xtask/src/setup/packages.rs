@@ -35,6 +35,7 @@ pub(crate) const LAB: &[Package] = &[
     needed("nftables", "locks an origin down", Program("nft")),
     needed("openssh-client", "client: ssh, sftp", Program("sftp")),
     server("openssh-server", "origin: SSH", Program("sshd"), "ssh"),
+    needed("tcpdump", "reads captures as users do", Program("tcpdump")),
     needed("curl", "client: HTTP", Program("curl")),
     server("nginx", "origin: HTTP", Program("nginx"), "nginx"),
     server(
