@@ -290,6 +290,12 @@ impl Watch {
     }
 }
 
+/// What the copy of a feed lists, sorted; nothing if there is none.
+pub fn copy(feed: &Feed, state_dir: &Path) -> Vec<IpNet> {
+    let copy = Store::new(state_dir).load(feed);
+    copy.map_or_else(Vec::new, |(body, _)| parse::parse(&body).prefixes)
+}
+
 fn from_copy(feed: &Feed, spared: &[IpNet], store: &Store) -> Result<Option<Contents>> {
     let Some((body, about)) = store.load(feed) else {
         return Ok(None);

@@ -45,9 +45,10 @@ pub fn unblock(global: &Global, args: &Unblock) -> Result<ExitCode> {
         let _lock = pinned.pins.lock()?;
         match lists::get(&pinned.maps, (scope, args.prefix)) {
             Some(entry) if entry.source == Source::Document => bail!(
-                "{} is listed in the documents\n  help: take it out there (`spectrum allow {0}` \
-                 overrides a global block for now)",
-                args.prefix
+                "{} is listed in the documents or by a feed, which `spectrum why {}` names\n  help: \
+                 take it out there (`spectrum allow {0}` overrides a global block for now)",
+                args.prefix,
+                args.prefix.network()
             ),
             Some(_) => {
                 lists::remove(&mut pinned.maps, (scope, args.prefix))?;
@@ -90,7 +91,12 @@ fn put(global: &Global, entry: &Entry, action: Action) -> Result<ExitCode> {
             && listed.source == Source::Document
             && listed.action == action
         {
-            bail!("{} is listed already, in the documents", entry.prefix);
+            bail!(
+                "{} is listed already, in the documents or by a feed\n  help: `spectrum why {}` \
+                 names it",
+                entry.prefix,
+                entry.prefix.network()
+            );
         }
         lists::put(&mut pinned.maps, key, action, entry.lifetime)?;
         interfaces.push(pinned.interface);

@@ -96,17 +96,18 @@ impl Context {
         if scope == spectrum_common::access::GLOBAL_SCOPE {
             return Ok("all apps".to_owned());
         }
+        let app = self.app_at(pinned, scope)?;
+        Ok(app.map_or_else(|| format!("slot {scope}"), |app| app.name.clone()))
+    }
+
+    /// The app at a slot, if the documents still have it.
+    pub(super) fn app_at(&self, pinned: &Pinned, slot: u32) -> Result<Option<&App>> {
         let slots = pinned.maps.slots()?;
-        let id = slots
-            .iter()
-            .find(|(_, slot)| **slot == scope)
-            .map(|(id, _)| *id);
-        let apps = self.config.iter().flat_map(|config| &config.apps);
-        let name = apps
-            .filter(|app| Some(app.id) == id)
-            .map(|app| app.name.clone())
-            .next();
-        Ok(name.unwrap_or_else(|| format!("slot {scope}")))
+        let at_slot = slots.iter().find(|(_, of_app)| **of_app == slot);
+        let id = at_slot.map(|(id, _)| *id);
+        let mut apps = self.config.iter().flat_map(|config| &config.apps);
+        let app = apps.find(|app| Some(app.id) == id);
+        Ok(app.map(AsRef::as_ref))
     }
 }
 

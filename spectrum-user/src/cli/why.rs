@@ -1,5 +1,7 @@
 //! `spectrum why <ip>`: what the data plane would do with a source, and why.
 
+mod listers;
+
 use std::{net::IpAddr, process::ExitCode, time::Duration};
 
 use anyhow::Result;
@@ -8,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use spectrum_ebpf::verdict::Outcome;
 
+use self::listers::Listers;
 use super::{
     Global,
     context::{Context, Pinned},
@@ -58,6 +61,8 @@ struct ListedEntry {
     prefix: IpNet,
     action: Action,
     source: Source,
+    /// The documents (by path) and the feeds that say so; empty for an entry of the operator's.
+    listed_by: Vec<String>,
     expired: bool,
     added: Option<Timestamp>,
     expires: Option<Timestamp>,
@@ -77,12 +82,18 @@ pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
         (None, Some(config)) => config.apps.iter().map(AsRef::as_ref).collect(),
         (None, None) => Vec::new(),
     };
+    let config = context.config.as_ref();
+    let listers = config.map(|config| Listers::read(config, &global.config));
     for pinned in context.pinned()? {
         for app in &apps {
             why.verdicts.push(verdict(&pinned, app, source)?);
         }
-        why.entries
-            .extend(covering_entries(&context, &pinned, source)?);
+        why.entries.extend(covering_entries(
+            &context,
+            &pinned,
+            listers.as_ref(),
+            source,
+        )?);
     }
     output::print_as(args.format.output, &why, || why.text())
 }
@@ -110,7 +121,12 @@ fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
     })
 }
 
-fn covering_entries(context: &Context, pinned: &Pinned, ip: IpAddr) -> Result<Vec<ListedEntry>> {
+fn covering_entries(
+    context: &Context,
+    pinned: &Pinned,
+    listers: Option<&Listers<'_>>,
+    ip: IpAddr,
+) -> Result<Vec<ListedEntry>> {
     let mut covering: Vec<((u32, IpNet), Entry)> = lists::all(&pinned.maps)
         .filter(|((_, prefix), _)| prefix.contains(&ip))
         .collect();
@@ -118,12 +134,18 @@ fn covering_entries(context: &Context, pinned: &Pinned, ip: IpAddr) -> Result<Ve
     let now = clock::since_boot();
     let moment = |then: Duration| Timestamp::try_from(clock::wall_time(then)).ok();
     let listed = covering.into_iter().map(|((scope, prefix), entry)| {
+        let app = context.app_at(pinned, scope)?;
+        let listed_by = match (entry.source, listers) {
+            (Source::Document, Some(listers)) => listers.of(app, entry.action, prefix),
+            (_, _) => Vec::new(),
+        };
         Ok(ListedEntry {
             interface: pinned.interface.clone(),
             scope: context.scope_name(pinned, scope)?,
             prefix,
             action: entry.action,
             source: entry.source,
+            listed_by,
             expired: entry.expires.is_some_and(|expires| expires <= now),
             added: moment(entry.added),
             expires: entry.expires.and_then(moment),
@@ -205,9 +227,11 @@ impl ListedEntry {
             Action::Block => "block",
             Action::Allow => "allow",
         };
-        let source = match self.source {
-            Source::Document => "documents",
-            Source::Operator => "command line",
+        let source = match (self.source, self.listed_by.as_slice()) {
+            (Source::Operator, _) => "the command line".to_owned(),
+            // They changed meanwhile, or cannot be read.
+            (Source::Document, []) => "the documents".to_owned(),
+            (Source::Document, listers) => listers.join(" and "),
         };
         let until = match self.expires {
             Some(time) if self.expired => format!(", expired {}", output::time(time)),
@@ -218,7 +242,7 @@ impl ListedEntry {
             .added
             .map(|time| format!(", since {}", output::time(time)));
         format!(
-            "  {action} {} for {} on {} (from the {source}{}{until})\n",
+            "  {action} {} for {} on {} (from {source}{}{until})\n",
             self.prefix,
             self.scope,
             self.interface,

@@ -260,6 +260,25 @@ fn none_blocks_where_the_operator_works_from() -> Result<()> {
         get(&lab.client, None, edge).context("the operator")?;
         let why = scene.site.run("why", &[&CLIENT.to_string()])?;
         ensure!(why.contains("passes"), "{why}");
+        let document = scene.site.config().display().to_string();
+        ensure!(
+            why.contains(&format!("allow {CLIENT}/32 for all apps")) && why.contains(&document),
+            "{why}"
+        );
+        // Of the prefix that is left around the operator.
+        let neighbour = Ipv4Addr::from(u32::from(CLIENT) ^ 1);
+        for listed in [ATTACKER, neighbour] {
+            let why = scene.site.run("why", &[&listed.to_string()])?;
+            ensure!(why.contains("(from feed lab, since "), "{why}");
+        }
+        scene.site.run("allow", &[&ATTACKER.to_string()])?;
+        let why = scene.site.run("why", &[&ATTACKER.to_string()])?;
+        for lister in ["(from the command line, since ", "(from feed lab, since "] {
+            ensure!(why.contains(lister), "{why}");
+        }
+        scene.daemon.stop()?;
+        let why = scene.site.run("why", &[&ATTACKER.to_string()])?;
+        ensure!(why.contains("(from feed lab, since "), "{why}");
         Ok(())
     })
 }
