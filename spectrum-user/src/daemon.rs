@@ -280,9 +280,13 @@ impl Daemon {
 
     /// Hands the samples to who captures, and to the engine.
     fn look_at_samples(&mut self) {
-        let samples = self.shield.samples();
-        self.captures.offer(&samples);
-        self.mitigator.tick(&samples, &mut self.shield);
+        match self.shield.samples() {
+            Ok(samples) => {
+                self.captures.offer(&samples);
+                self.mitigator.tick(&samples, &mut self.shield);
+            }
+            Err(error) => note(Err(error), "cannot look at the samples"),
+        }
     }
 
     /// Tells the filter what became known of sources.

@@ -36,4 +36,5 @@ pub use filter::{Filter, Inherited, TestRun};
 pub use handshake::Terms;
 pub use maps::Maps;
 pub use pins::Pins;
+pub use proven::Proofs;
 pub use sync::Applied;

@@ -5,7 +5,8 @@
 //! they look like. A flood is far more than that, for two windows in a row. Among its samples,
 //! `fingerprint` counts combinations of header fields and first payload bytes, and picks the most
 //! selective one that covers the flood and spares the baseline. A crowd of real clients looks like
-//! the clients before it, so that nothing about it spares the baseline, and nothing is done.
+//! the clients before it, so that nothing about it spares the baseline, and nothing is done. Until the
+//! calm hours of an app are known, what sources send that have proved to be real is its baseline.
 
 mod baseline;
 mod fingerprint;
@@ -33,6 +34,8 @@ pub const LIFETIME: Duration = Duration::from_secs(60);
 pub struct Observation {
     pub app: AppId,
     pub source: IpAddr,
+    /// The source has proved to be real.
+    pub is_proven: bool,
     /// Packets that it stands for.
     pub weight: u32,
     pub packet: Facts,
@@ -82,7 +85,8 @@ pub struct Evidence {
     pub matching: usize,
     /// Different sources among these.
     pub sources: usize,
-    /// Samples of calm hours, and how many of them the fingerprint matches.
+    /// Samples of calm hours, or of sources that have proved to be real, and how many of them the
+    /// fingerprint matches.
     pub baseline_samples: usize,
     pub baseline_matching: usize,
 }

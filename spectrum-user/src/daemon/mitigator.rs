@@ -11,7 +11,6 @@ use crate::{
     config::{AppId, Config},
     dataplane::{
         clock,
-        samples::Sample,
         signatures::{Hits, Signature},
     },
     event::{self, MitigationKind, MitigationRecord},
@@ -64,9 +63,9 @@ impl Mitigator {
     /// concern.
     pub(super) fn tick(&mut self, samples: &[Seen], shield: &mut Shield) {
         let now = now();
-        for Seen { app, sample, .. } in samples {
-            if let Some(app) = app.filter(|_| sample.met_mitigations()) {
-                self.engine.observe(&observation(app, sample), now);
+        for seen in samples {
+            if let Some(app) = seen.app.filter(|_| seen.sample.met_mitigations()) {
+                self.engine.observe(&observation(app, seen), now);
             }
         }
         let decisions = self.engine.tick(now);
@@ -160,10 +159,12 @@ fn wish(config: &Config, app: AppId) -> Option<Wish> {
     })
 }
 
-fn observation(app: AppId, sample: &Sample) -> Observation {
+fn observation(app: AppId, seen: &Seen) -> Observation {
+    let sample = &seen.sample;
     Observation {
         app,
         source: sample.packet.source.into(),
+        is_proven: seen.is_proven,
         weight: sample.weight,
         packet: Facts {
             fields: sample.fields,

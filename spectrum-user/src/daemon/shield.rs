@@ -36,6 +36,8 @@ pub(super) struct Seen {
     pub(super) interface: usize,
     /// `None`: of no app.
     pub(super) app: Option<AppId>,
+    /// The source has proved to the app that it is real.
+    pub(super) is_proven: bool,
     pub(super) sample: Sample,
 }
 
@@ -128,21 +130,27 @@ impl Shield {
     }
 
     /// The samples since the last look.
-    pub(super) fn samples(&mut self) -> Vec<Seen> {
+    pub(super) fn samples(&mut self) -> Result<Vec<Seen>> {
         let mut all = Vec::new();
         for (interface, filter) in self.filters.iter().enumerate() {
             let tap = filter.interface().and_then(|name| self.taps.get_mut(name));
             let Some(Tap { samples, apps }) = tap else {
                 continue;
             };
+            let proofs = filter.maps().proofs()?;
             let samples = samples.drain(filter.maps(), SAMPLE_BATCH).into_iter();
-            all.extend(samples.map(|sample| Seen {
-                interface,
-                app: apps.get(&sample.verdict.slot).copied(),
-                sample,
+            all.extend(samples.map(|sample| {
+                let app = apps.get(&sample.verdict.slot).copied();
+                let source = sample.packet.source.into();
+                Seen {
+                    interface,
+                    app,
+                    is_proven: app.is_some_and(|app| proofs.hold(app, source)),
+                    sample,
+                }
             }));
         }
-        all
+        Ok(all)
     }
 
     /// The mitigations in the maps, with what they have matched.

@@ -4,7 +4,10 @@
 use std::{net::IpAddr, sync::atomic::Ordering};
 
 use aya::maps::Map;
-use spectrum_common::proven::{ProvenSet, SETS, WAYS};
+use spectrum_common::{
+    proven::{ProvenSet, SETS, WAYS},
+    settings::Settings,
+};
 use spectrum_ebpf::proven::{Change, Place};
 
 use super::{error::Error, maps::Maps, shared_words::SharedWords};
@@ -71,6 +74,20 @@ const fn first_word(place: &Place) -> usize {
     place.set_index() as usize * WAYS
 }
 
+/// Who has lately proved to be real.
+pub struct Proofs<'a> {
+    proven: &'a SourceSets,
+    settings: Settings,
+}
+
+impl Proofs<'_> {
+    /// Whether a source (IPv6: its /64) has to an app.
+    pub fn hold(&self, app: AppId, source: IpAddr) -> bool {
+        let place = place(app, source, self.settings.hash_seed);
+        place.is_proven(&self.proven.set(&place), self.settings.epoch)
+    }
+}
+
 impl Maps {
     /// Notes that each source (IPv6: each /64) has now proved to its app that it is real.
     ///
@@ -91,9 +108,18 @@ impl Maps {
     /// # Errors
     /// The kernel refuses the look-up of the settings.
     pub fn is_proven(&self, app: AppId, source: IpAddr) -> Result<bool, Error> {
-        let settings = self.settings()?;
-        let place = place(app, source, settings.hash_seed);
-        Ok(place.is_proven(&self.proven.set(&place), settings.epoch))
+        Ok(self.proofs()?.hold(app, source))
+    }
+
+    /// To ask the same of many.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up of the settings.
+    pub fn proofs(&self) -> Result<Proofs<'_>, Error> {
+        Ok(Proofs {
+            proven: &self.proven,
+            settings: self.settings()?,
+        })
     }
 
     /// Notes for each source (IPv6: each /64) whether it holds a TCP connection with an app now.

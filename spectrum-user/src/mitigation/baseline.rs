@@ -1,6 +1,6 @@
 //! What an app is used to.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use super::Facts;
 
@@ -17,6 +17,11 @@ const QUARANTINE: Duration = Duration::from_secs(3);
 /// In which the highest rate is half forgotten, in windows.
 const HALF_LIFE_WINDOWS: u64 = 1500;
 
+/// Samples kept of sources that have proved to be real, and of each of them: one that joins a flood
+/// must not speak for all.
+const PROVEN_CAPACITY: usize = 256;
+const OF_ONE_SOURCE: usize = 16;
+
 /// Rates and looks of calm hours.
 #[derive(Debug)]
 pub(super) struct Baseline {
@@ -25,6 +30,8 @@ pub(super) struct Baseline {
     last_sample: Option<Duration>,
     waiting_samples: VecDeque<(Duration, Facts)>,
     waiting_rates: VecDeque<(Duration, u64)>,
+    /// What sources sent that had proved to be real, whenever that was.
+    proven: VecDeque<(IpAddr, Facts)>,
     /// The highest rate, in thousandths of a packet per second; slowly forgotten.
     peak: u64,
 }
@@ -37,6 +44,7 @@ impl Baseline {
             last_sample: None,
             waiting_samples: VecDeque::new(),
             waiting_rates: VecDeque::new(),
+            proven: VecDeque::new(),
             peak: 0,
         }
     }
@@ -46,6 +54,20 @@ impl Baseline {
             self.last_sample = Some(now);
             self.waiting_samples.push_back((now, packet));
         }
+    }
+
+    /// The source has proved to be real: what it sends is no flood, however many others there are.
+    pub(super) fn observe_proven(&mut self, source: IpAddr, packet: Facts) {
+        let of_source = self.proven.iter().filter(|(of, _)| *of == source);
+        let oldest = if of_source.count() >= OF_ONE_SOURCE {
+            self.proven.iter().position(|(of, _)| *of == source)
+        } else {
+            (self.proven.len() >= PROVEN_CAPACITY).then_some(0)
+        };
+        if let Some(oldest) = oldest {
+            self.proven.remove(oldest);
+        }
+        self.proven.push_back((source, packet));
     }
 
     /// A window of calm has passed, at this many packets per second.
@@ -83,6 +105,10 @@ impl Baseline {
 
     pub(super) fn samples(&self) -> &VecDeque<Facts> {
         &self.samples
+    }
+
+    pub(super) fn proven(&self) -> impl Iterator<Item = &Facts> + Clone {
+        self.proven.iter().map(|(_, packet)| packet)
     }
 
     /// How long the app is known.

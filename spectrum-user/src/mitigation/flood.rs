@@ -165,6 +165,9 @@ impl AppState {
 
     pub(super) fn observe(&mut self, observation: &Observation, now: Duration) {
         let packet = observation.packet;
+        if observation.is_proven {
+            self.baseline.observe_proven(observation.source, packet);
+        }
         let weight = u64::from(observation.weight);
         let mut active = self.active.iter_mut();
         if let Some(active) = active.find(|active| active.mitigation.fingerprint.matches(&packet)) {
@@ -279,8 +282,11 @@ impl AppState {
     }
 
     fn decide(&self, bounds: &Bounds, rate: u64, now: Duration) -> Option<(Fingerprint, Evidence)> {
-        let samples = self.baseline.samples();
-        let found = fingerprint::find(&self.suspects, samples.iter(), bounds)?;
+        let calm = self.baseline.samples().iter();
+        let is_known = self.is_known(bounds, now);
+        let proven = self.baseline.proven().filter(|_| !is_known);
+        let samples = calm.chain(proven);
+        let found = fingerprint::find(&self.suspects, samples.clone(), bounds)?;
         let since = self.flooded_since.unwrap_or(now);
         let after = now.saturating_sub(since);
         let evidence = Evidence {
@@ -290,7 +296,7 @@ impl AppState {
             samples: self.suspects.len(),
             matching: found.matching,
             sources: found.sources,
-            baseline_samples: samples.len(),
+            baseline_samples: samples.count(),
             baseline_matching: found.spared_matching,
         };
         Some((found.fingerprint, evidence))

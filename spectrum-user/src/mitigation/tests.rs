@@ -44,14 +44,10 @@ impl Kind {
 
 /// The clients of a game: a few kinds of packets, each with a share.
 fn clients(random: &mut Rng) -> Facts {
-    let hello = Kind {
-        length: Some(53),
-        payload: Some(0xffff_ffff_5453_6f75),
-        ..Kind::default()
-    };
-    let kinds = [hello, Kind::default(), Kind::default(), Kind::default()];
-    let index = usize::try_from(random.u64(..4)).unwrap_or_default();
-    kinds[index].packet(random)
+    if random.u64(..4) == 0 {
+        return hello(random);
+    }
+    Kind::default().packet(random)
 }
 
 /// Packets per second of a kind.
@@ -65,6 +61,9 @@ struct Scene {
     decisions: Vec<Decision>,
     /// All packets come from one source.
     lone_source: bool,
+    /// How many sources send the first kind of packets, all of which have proved to be real; 0: it is
+    /// like the others.
+    proven_sources: u32,
 }
 
 impl Scene {
@@ -81,6 +80,7 @@ impl Scene {
             now: Duration::ZERO,
             decisions: Vec::new(),
             lone_source: false,
+            proven_sources: 0,
         }
     }
 
@@ -91,21 +91,25 @@ impl Scene {
         for _ in 0..seconds * 5 {
             for _ in 0..samples.div_ceil(5) {
                 let mut at = self.random.u64(..total.max(1));
-                let kind = traffic.iter().find(|(rate, _)| {
+                let kind = traffic.iter().position(|(rate, _)| {
                     let is_this = at < *rate;
                     at = at.saturating_sub(*rate);
                     is_this
                 });
-                let Some((_, packet)) = kind else { continue };
-                let packet = packet(&mut self.random);
+                let Some(kind) = kind else { continue };
+                let packet = traffic[kind].1(&mut self.random);
+                let is_proven = kind == 0 && self.proven_sources > 0;
                 let source = if self.lone_source {
                     7
+                } else if is_proven {
+                    self.random.u32(..self.proven_sources)
                 } else {
                     self.random.u32(..)
                 };
                 let observation = Observation {
                     app: APP,
                     source: std::net::Ipv4Addr::from(source).into(),
+                    is_proven,
                     weight: u32::try_from(total / samples).unwrap_or(u32::MAX).max(1),
                     packet,
                 };
@@ -224,6 +228,54 @@ fn a_server_that_has_just_opened_is_not_cut_off_from_its_first_crowd() {
     scene.play(5, &[(0, &clients)]);
     scene.play(20, &[(60_000, &clients)]);
     assert_eq!(scene.decisions, []);
+}
+
+/// What every client of [`clients`] says now and then.
+fn hello(random: &mut Rng) -> Facts {
+    let kind = Kind {
+        length: Some(53),
+        payload: Some(0xffff_ffff_5453_6f75),
+        ..Kind::default()
+    };
+    kind.packet(random)
+}
+
+/// Before anything is known of an app, a flood that looks like what its clients say would cut them
+/// off, if they had not proved to be real.
+#[test]
+fn clients_that_are_real_are_spared_from_the_first_second_on() {
+    for sensitivity in [Sensitivity::Low, Sensitivity::Medium, Sensitivity::High] {
+        for (sources, spared) in [(0, false), (20, true)] {
+            let mut scene = Scene::new(sensitivity, 8);
+            scene.proven_sources = sources;
+            scene.play(1, &[(200, &clients)]);
+            scene.play(5, &[(200, &clients), (100_000, &hello)]);
+            let is_spared = scene.matched(&clients) == 0;
+            assert_eq!(is_spared, spared, "{sensitivity}: {:?}", scene.decisions);
+            // What the clients do not say is no matter of theirs.
+            scene.play(15, &[(200, &clients)]);
+            scene.play(3, &[(200, &clients), (200_000, &fixed_prefix)]);
+            assert!(scene.matched(&fixed_prefix) >= 99, "{:?}", scene.decisions);
+        }
+    }
+}
+
+/// Whoever attacks has a real address, too, and may prove it.
+#[test]
+fn one_real_source_that_joins_a_flood_does_not_shield_it_for_long() {
+    let mut scene = Scene::new(Sensitivity::Medium, 9);
+    scene.play(30, &[(200, &clients)]);
+    scene.proven_sources = 1;
+    scene.play(
+        3,
+        &[
+            (1000, &fixed_prefix),
+            (40_000, &fixed_prefix),
+            (200, &clients),
+        ],
+    );
+    assert!(scene.matched(&fixed_prefix) >= 99, "{:?}", scene.decisions);
+    assert_eq!(scene.matched(&clients), 0);
 }
 
 /// What a single source sends is for the limits per source, however much it is.

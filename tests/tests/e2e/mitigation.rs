@@ -16,7 +16,7 @@ use spectrum_tests::{
     daemon::{AppDocument, status::Status},
     origin::{self, port},
     packet,
-    topology::address::EDGE,
+    topology::address::{CLIENT, EDGE},
     wait,
 };
 
@@ -32,6 +32,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "mitigation::a_crowd_of_real_clients_is_let_alone",
         needs: &[],
         run: a_crowd_of_real_clients_is_let_alone,
+    },
+    Case {
+        name: "mitigation::real_clients_are_spared_before_the_app_is_known",
+        needs: &[],
+        run: real_clients_are_spared_before_the_app_is_known,
     },
     Case {
         name: "mitigation::a_signature_outlives_the_daemon_and_is_taken_over",
@@ -143,6 +148,49 @@ fn a_crowd_of_real_clients_is_let_alone() -> Result<()> {
     })
 }
 
+/// A new daemon knows nothing of an app but who has proved to be real, and the flood repeats what
+/// its clients say.
+fn real_clients_are_spared_before_the_app_is_known() -> Result<()> {
+    shielded(&[ECHO], |scene| {
+        let _echo = origin::udp_echo(&scene.lab.origin, port::ECHO)?;
+        let clients = [client(&scene)?, client(&scene)?];
+        let known = || {
+            let why = scene.site.run("why", &[&CLIENT.to_string()])?;
+            ensure!(why.contains("known to be real"), "{why}");
+            Ok(())
+        };
+        wait::until("the clients to prove themselves", ENGINE_PATIENCE, known)?;
+        drop(clients);
+        let Scene { lab, site, daemon } = scene;
+        daemon.stop()?;
+        let daemon = site.start()?;
+        let scene = Scene { lab, site, daemon };
+        let clients = [client(&scene)?, client(&scene)?];
+        let flood = hello_from_everywhere(&scene)?.start(&scene.lab.attacker)?;
+        wait_for_state(&scene, "flooded")?;
+        let is_under_way = || {
+            let sent = flood.sent();
+            ensure!(sent > 50_000, "{sent} sent");
+            Ok(())
+        };
+        wait::until(
+            "the flood to go on for a while",
+            ENGINE_PATIENCE,
+            is_under_way,
+        )?;
+        for client in clients {
+            let served = client.stop();
+            ensure!(
+                served.attempts >= 20 && served.percent() >= 95.0,
+                "{served:?}"
+            );
+        }
+        let installed = mitigations(&scene)?;
+        ensure!(installed.is_empty(), "{installed:?}");
+        flood.stop().map(drop)
+    })
+}
+
 fn a_signature_outlives_the_daemon_and_is_taken_over() -> Result<()> {
     shielded(&[ECHO], |scene| {
         let _echo = origin::udp_echo(&scene.lab.origin, port::ECHO)?;
@@ -248,6 +296,20 @@ fn fixed_prefix(scene: &Scene<'_>, count: u64) -> Result<Flood> {
         frames: frames.collect::<Result<_>>()?,
         per_second: 5000,
         count,
+    })
+}
+
+/// What clients say, from sources and ports that nobody has seen.
+fn hello_from_everywhere(scene: &Scene<'_>) -> Result<Flood> {
+    let path = scene.lab.attack_path();
+    let sources = attack::sources([198, 51, 100, 1].into(), 4000);
+    let frames = sources
+        .zip(0_u16..)
+        .map(|(source, number)| packet::udp(path, (source, 1024 + number).into(), edge(), HELLO));
+    Ok(Flood {
+        frames: frames.collect::<Result<_>>()?,
+        per_second: 8000,
+        count: u64::MAX,
     })
 }
 

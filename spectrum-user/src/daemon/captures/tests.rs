@@ -23,6 +23,7 @@ fn seen(outcome: Outcome, app: Option<AppId>, source: &str) -> Seen {
     Seen {
         interface: 0,
         app,
+        is_proven: false,
         sample: Sample::of(verdict, packet, Duration::from_secs(5)),
     }
 }
