@@ -7,6 +7,7 @@ mod addresses;
 mod capabilities;
 mod captures;
 mod handshake;
+mod lists;
 mod mitigator;
 mod recent;
 mod reload;
@@ -36,12 +37,9 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::{self, AppId, Config, FeedAction, Mode},
+    config::{self, AppId, Config, Mode},
     control::{Reply, Request, Socket},
-    dataplane::{
-        events::Reader,
-        lists::{Action, FeedList},
-    },
+    dataplane::{events::Reader, room},
     event,
     feeds::Feeds,
     mitigation,
@@ -92,6 +90,7 @@ pub fn run(options: &Options) -> Result<()> {
 
 fn load(options: &Options) -> Result<Config> {
     let mut config = config::load(&options.config)?;
+    room::ensure(&config, &options.config)?;
     if config.host.closed_ports.is_none() {
         config.host.closed_ports = Some(if addresses::host_forwards() {
             log::info!(
@@ -144,9 +143,9 @@ impl Daemon {
         )?;
         proxy.apply(&config.apps).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
-        let mut feeds = Feeds::default();
-        follow(&mut feeds, &config);
-        let mut shield = Shield::raise(&config, feed_lists(&feeds, &config))?;
+        let mut feeds = lists::feeds();
+        lists::follow(&mut feeds, &config);
+        let mut shield = Shield::raise(&config, lists::of_feeds(&feeds, &config))?;
         let handshake = Handshake::new(&config.host.control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
@@ -327,18 +326,15 @@ impl Daemon {
     /// Lists what the feeds say now.
     fn apply_feeds(&mut self) {
         self.shield
-            .follow_feeds(feed_lists(&self.feeds, &self.config));
+            .follow_feeds(lists::of_feeds(&self.feeds, &self.config));
         let applied = self.shield.apply(&self.config);
         note(applied, "cannot list what the feeds say");
     }
 
     fn lists(&self) -> Lists {
-        let host = &self.config.host;
-        let of_apps = self.config.apps.iter().map(|app| &app.protection);
-        let of_apps = of_apps.map(|rules| rules.block.len() + rules.allow.len());
         Lists {
             feeds: self.feeds.statuses(),
-            documents: host.block.len() + host.allow.len() + of_apps.sum::<usize>(),
+            documents: lists::documented(&self.config),
             operator: self.shield.operator_entries(),
         }
     }
@@ -373,29 +369,6 @@ impl Daemon {
             recent_drops: self.recent.named(name),
         })
     }
-}
-
-/// Follows the feeds of a configuration, none of which may block where the operator works from.
-fn follow(feeds: &mut Feeds, config: &Config) {
-    let host = &config.host;
-    feeds.follow(&host.feeds, &host.allow, &host.state_dir);
-}
-
-/// What feeds list, as the data plane wants it.
-fn feed_lists(feeds: &Feeds, config: &Config) -> Vec<FeedList> {
-    let id = |name: &String| {
-        let app = config.apps.iter().find(|app| app.name == *name)?;
-        Some(app.id)
-    };
-    let lists = feeds.lists().map(|(feed, prefixes)| FeedList {
-        action: match feed.action {
-            FeedAction::Block => Action::Block,
-            FeedAction::Allow => Action::Allow,
-        },
-        apps: (!feed.apps.is_empty()).then(|| feed.apps.iter().filter_map(id).collect()),
-        prefixes,
-    });
-    lists.collect()
 }
 
 /// Brings requests from the control socket to the main loop.

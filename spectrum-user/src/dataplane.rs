@@ -24,6 +24,7 @@ mod plan;
 mod proven;
 mod random;
 pub mod replay;
+pub mod room;
 pub mod samples;
 mod shared_words;
 pub mod signatures;

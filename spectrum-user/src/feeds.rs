@@ -6,6 +6,7 @@
 
 mod fetch;
 pub mod parse;
+mod room;
 pub mod spare;
 mod store;
 
@@ -23,6 +24,7 @@ use tokio::{
 
 use self::{
     fetch::{Edition, Fetched},
+    room::Room,
     store::Store,
 };
 use crate::{config::Feed, dataplane::lists::Prefixes};
@@ -79,6 +81,7 @@ pub struct Update {
 /// All feeds of the configuration.
 pub struct Feeds {
     held: BTreeMap<String, Held>,
+    room: Arc<Room>,
     tasks: JoinSet<()>,
     updates_in: mpsc::Sender<Update>,
     updates: mpsc::Receiver<Update>,
@@ -96,31 +99,39 @@ struct Held {
     task: AbortHandle,
 }
 
-impl Default for Feeds {
-    fn default() -> Self {
+impl Feeds {
+    /// Feeds that together with documents list at most `capacity` entries.
+    pub fn new(capacity: usize) -> Self {
         let (updates_in, updates) = mpsc::channel(4);
         Self {
             held: BTreeMap::new(),
+            room: Arc::new(Room::new(capacity)),
             tasks: JoinSet::new(),
             updates_in,
             updates,
         }
     }
-}
 
-impl Feeds {
     /// Follows these feeds from now on: those that are new start with their copy in `state_dir`,
-    /// those that changed start anew, the others go on.
-    pub fn follow(&mut self, feeds: &[Feed], protected: &[IpNet], state_dir: &Path) {
+    /// those that changed start anew, the others go on. `documents`: the entries that these list.
+    pub fn follow(
+        &mut self,
+        feeds: &[Feed],
+        protected: &[IpNet],
+        documents: usize,
+        state_dir: &Path,
+    ) {
         let mut spared = protected.to_vec();
         spared.extend(spare::session());
-        self.held.retain(|_, held| {
+        self.held.retain(|name, held| {
             let stays = held.spared == spared && feeds.contains(&held.feed);
             if !stays {
                 held.task.abort();
+                self.room.release(name);
             }
             stays
         });
+        self.room.set_documents(documents);
         for feed in feeds {
             if !self.held.contains_key(&feed.name) {
                 let held = self.start(feed, &spared, Store::new(state_dir));
@@ -130,18 +141,18 @@ impl Feeds {
     }
 
     fn start(&mut self, feed: &Feed, spared: &[IpNet], store: Store) -> Held {
-        let contents = match from_copy(feed, spared, &store) {
-            Ok(contents) => contents.unwrap_or_default(),
-            Err(error) => {
-                log::warn!("feed {}: its copy is of no use: {error:#}", feed.name);
-                Contents::default()
-            }
-        };
+        let mut error = None;
+        let contents = self.load_copy(feed, spared, &store).unwrap_or_else(|why| {
+            log::warn!("feed {}: its copy is of no use: {why:#}", feed.name);
+            error = Some(format!("{why:#}"));
+            Contents::default()
+        });
         let wake = Arc::new(Notify::new());
         let watch = Watch {
             feed: feed.clone(),
             spared: spared.to_vec(),
             store,
+            room: Arc::clone(&self.room),
             edition: contents.edition.clone(),
         };
         let task = watch.run(Arc::clone(&wake), self.updates_in.clone());
@@ -151,10 +162,19 @@ impl Feeds {
             contents,
             checked: None,
             next: None,
-            error: None,
+            error,
             wake,
             task: self.tasks.spawn(task),
         }
+    }
+
+    fn load_copy(&self, feed: &Feed, spared: &[IpNet], store: &Store) -> Result<Contents> {
+        let Some((body, about)) = store.load(feed) else {
+            return Ok(Contents::default());
+        };
+        let contents = read(feed, spared, &body, about.edition, about.fetched)?;
+        self.room.claim(feed, contents.entries)?;
+        Ok(contents)
     }
 
     /// Waits for the next thing that a task found. Cancel-safe.
@@ -244,6 +264,7 @@ struct Watch {
     feed: Feed,
     spared: Vec<IpNet>,
     store: Store,
+    room: Arc<Room>,
     edition: Edition,
 }
 
@@ -251,16 +272,18 @@ impl Watch {
     async fn run(mut self, wake: Arc<Notify>, updates: mpsc::Sender<Update>) {
         loop {
             let looking = self.clone();
-            let found = match spawn_blocking(move || looking.look()).await {
-                Ok(found) => found,
+            let looked = match spawn_blocking(move || looking.look()).await {
+                Ok(looked) => looked,
                 Err(panic) => Err(panic.into()),
             };
-            if let Ok(Some(contents)) = &found {
-                self.edition = contents.edition.clone();
-            }
-            let pause = match &found {
+            let pause = match &looked {
                 Ok(_) => self.feed.refresh,
                 Err(_) => self.feed.refresh.min(RETRY),
+            };
+            let found = match looked {
+                Ok(Some((contents, body))) => self.admit(contents, body).await.map(Some),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
             };
             let checked = Timestamp::now();
             let update = Update {
@@ -278,15 +301,24 @@ impl Watch {
     }
 
     /// Fetches and reads the feed if it is another edition than the one known. Blocks.
-    fn look(&self) -> Result<Option<Contents>> {
+    fn look(&self) -> Result<Option<(Contents, Vec<u8>)>> {
         let Fetched::New(body, edition) = fetch::fetch(&self.feed.source, &self.edition)? else {
             return Ok(None);
         };
         let contents = read(&self.feed, &self.spared, &body, edition, Timestamp::now())?;
-        if let Err(error) = self.store.save(&self.feed, &body, &contents.edition) {
+        Ok(Some((contents, body)))
+    }
+
+    /// Makes an edition the one that is known and kept, if there is room for it.
+    async fn admit(&mut self, contents: Contents, body: Vec<u8>) -> Result<Contents> {
+        self.room.claim(&self.feed, contents.entries)?;
+        self.edition = contents.edition.clone();
+        let saving = self.clone();
+        let saved = spawn_blocking(move || saving.store.save(&saving.feed, &body, &saving.edition));
+        if let Err(error) = saved.await? {
             log::warn!("feed {}: no copy kept: {error:#}", self.feed.name);
         }
-        Ok(Some(contents))
+        Ok(contents)
     }
 }
 
@@ -294,13 +326,6 @@ impl Watch {
 pub fn copy(feed: &Feed, state_dir: &Path) -> Vec<IpNet> {
     let copy = Store::new(state_dir).load(feed);
     copy.map_or_else(Vec::new, |(body, _)| parse::parse(&body).prefixes)
-}
-
-fn from_copy(feed: &Feed, spared: &[IpNet], store: &Store) -> Result<Option<Contents>> {
-    let Some((body, about)) = store.load(feed) else {
-        return Ok(None);
-    };
-    read(feed, spared, &body, about.edition, about.fetched).map(Some)
 }
 
 /// An edition from its bytes. One without an entry is none: more likely the source is broken than

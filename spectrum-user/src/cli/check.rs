@@ -6,15 +6,19 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{Check, Global, Output, output};
-use crate::config::{
-    self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-    Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
+use crate::{
+    config::{
+        self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
+        Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
+    },
+    dataplane::room,
 };
 
 /// # Errors
 /// What is wrong with the configuration, unless it was printed as JSON.
 pub fn run(global: &Global, args: &Check) -> Result<ExitCode> {
-    let loaded = config::load(&global.config);
+    let loaded = config::load(&global.config)
+        .and_then(|config| room::ensure(&config, &global.config).map(|()| config));
     match args.format.output {
         Output::Text => {
             output::print(&describe(&loaded?))?;

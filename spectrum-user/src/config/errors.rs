@@ -21,6 +21,18 @@ impl Errors {
         Self { problems }
     }
 
+    /// The documents want more than a table holds.
+    pub fn no_room(document: &Path, table: &str, capacity: usize, help: &str) -> Self {
+        Self::new(vec![Problem {
+            what: format!(
+                "`{}` and its apps do not fit: the table `{table}` has room for {capacity}",
+                document.display()
+            ),
+            marks: Vec::new(),
+            help: Some(help.to_owned()),
+        }])
+    }
+
     /// The whole report as text; `styled` for terminals that know colours.
     pub fn render(&self, styled: bool) -> String {
         let renderer = if styled {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::{Daemon, feed_lists, follow, load, note, watch::Watch};
+use super::{Daemon, lists, load, note, watch::Watch};
 use crate::config::Config;
 
 impl Daemon {
@@ -20,12 +20,13 @@ impl Daemon {
         let config = load(&self.options)?;
         self.warn_of_restart(&config);
         let changes = self.proxy.apply(&config.apps).await?;
-        follow(&mut self.feeds, &config);
-        self.shield.follow_feeds(feed_lists(&self.feeds, &config));
+        lists::follow(&mut self.feeds, &config);
+        self.shield
+            .follow_feeds(lists::of_feeds(&self.feeds, &config));
         if let Err(error) = self.shield.apply(&config) {
-            follow(&mut self.feeds, &self.config);
+            lists::follow(&mut self.feeds, &self.config);
             self.shield
-                .follow_feeds(feed_lists(&self.feeds, &self.config));
+                .follow_feeds(lists::of_feeds(&self.feeds, &self.config));
             note(
                 self.proxy
                     .apply(&self.config.apps)

@@ -313,7 +313,7 @@ fn full() -> Error {
     Error::Full {
         map: names::ACCESS,
         capacity: size::ACCESS_ENTRIES,
-        remedy: "list fewer, wider prefixes",
+        remedy: "list fewer, wider prefixes; `spectrum lists` shows which lists are long",
     }
 }
 

@@ -120,6 +120,16 @@ impl Maps {
     }
 }
 
+/// Whether there is room for the rules of documents, for the apps at `slots`, and for nothing else.
+pub(super) fn ensure_room(
+    documented: &[Signature],
+    slots: impl IntoIterator<Item = u32>,
+) -> Result<(), Error> {
+    let placed = Placed::new(&BTreeMap::new(), documented)?;
+    let mut slots = slots.into_iter();
+    slots.try_for_each(|slot| placed.masks_of(slot).map(drop))
+}
+
 /// Puts a mitigation into the maps, in place of one with the same id at the same app.
 pub(super) fn put(maps: &mut Maps, signature: Signature) -> Result<(), Error> {
     replace(maps, signature.scope(), signature.id(), Some(signature))

@@ -309,7 +309,7 @@ fn write_edges(
 }
 
 /// Where the edges lie: the same for the same addresses.
-fn edge_sets(edges: &BTreeMap<Address, Edge>) -> Result<BTreeMap<u32, EdgeSet>, Error> {
+pub(super) fn edge_sets(edges: &BTreeMap<Address, Edge>) -> Result<BTreeMap<u32, EdgeSet>, Error> {
     let mut sets: BTreeMap<u32, EdgeSet> = BTreeMap::new();
     for (&address, &edge) in edges {
         let [first, second] = edges::sets(&address);

@@ -39,6 +39,11 @@ pub(crate) const CASES: &[Case] = &[
         run: the_last_good_edition_outlives_its_server,
     },
     Case {
+        name: "feeds::an_edition_that_does_not_fit_stands_in_nobodys_way",
+        needs: &[],
+        run: an_edition_that_does_not_fit_stands_in_nobodys_way,
+    },
+    Case {
         name: "feeds::none_blocks_where_the_operator_works_from",
         needs: &[],
         run: none_blocks_where_the_operator_works_from,
@@ -204,6 +209,59 @@ fn the_last_good_edition_outlives_its_server() -> Result<()> {
         let address = server.local_addr()?;
         lab.edge.namespace.run(|| TcpStream::connect(address))??;
         played
+    })
+}
+
+/// Four lists of 1,100,000 entries are more than there is room for.
+fn an_edition_that_does_not_fit_stands_in_nobodys_way() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let list = lab.dir().join("list.txt");
+    fs::write(&list, format!("{ATTACKER}\n"))?;
+    let names = ["http.lab", "b.lab", "c.lab", "d.lab"];
+    let apps: Vec<_> = names
+        .into_iter()
+        .zip([port::HTTP, 9001, 9002, 9003])
+        .map(|(name, port)| AppDocument::tcp(name, port))
+        .collect();
+    let path = list.display().to_string();
+    let host = HostDocument {
+        protection: &format!("{}apps = {names:?}\n", feed(&path, "")),
+        ..HostDocument::default()
+    };
+    let edge = (EDGE, port::HTTP).into();
+    shielded_in(&lab, host, &apps, |scene| {
+        let site = &scene.site;
+        let ensure_first_edition = || {
+            ensure!(entries(site)? == 1);
+            ensure_silent(&lab.attacker, None, edge)?;
+            get(&lab.client, None, edge).map(drop)
+        };
+        wait_for_entries(site, 1)?;
+        ensure_first_edition()?;
+
+        fs::write(&list, million())?;
+        refresh(site)?;
+        wait::until("the edition to be refused", PATIENCE, || {
+            let lists = site.run("lists", &["-o", "json"])?;
+            ensure!(
+                lists.contains("1100000 entries on 4 lists are 4400000"),
+                "{lists}"
+            );
+            Ok(())
+        })?;
+        ensure_first_edition()?;
+
+        // The operator goes on, and so does the next daemon.
+        site.write_app(&AppDocument::tcp("b.lab", 9009))?;
+        scene
+            .daemon
+            .wait_for_log("reloaded: 0 apps added, 1 updated")?;
+        site.run("block", &["198.51.100.77"])?;
+        scene.daemon.stop()?;
+        let daemon = site.start()?;
+        ensure_first_edition()?;
+        daemon.stop().map(drop)
     })
 }
 
