@@ -38,6 +38,7 @@ fn checks() -> [(&'static str, Command); 4] {
     let mut clippy = shell::cargo("clippy");
     clippy
         .args(["--locked", "--workspace", "--all-targets"])
+        .args(["--features", "spectrum-fuzz/binaries"])
         .args(deny);
 
     // The host's clippy reads it for the host: there is no clippy for BPF everywhere. The profile

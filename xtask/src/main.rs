@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod dist;
+mod fuzz;
 mod run;
 mod setup;
 mod shell;
@@ -33,6 +34,7 @@ enum Command {
     Test(test::Arguments),
     Check(check::Arguments),
     Bench(bench::Arguments),
+    Fuzz(fuzz::Arguments),
     Dist(dist::Arguments),
 }
 
@@ -55,6 +57,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Test(arguments) => test::main(&arguments),
         Command::Check(arguments) => check::main(&arguments).map(done),
         Command::Bench(arguments) => bench::main(&arguments).map(done),
+        Command::Fuzz(arguments) => fuzz::main(&arguments),
         Command::Dist(arguments) => dist::main(&arguments).map(done),
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Reading such a document gives the same configuration again.
 
+mod bounds;
+
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use ipnet::IpNet;
@@ -12,6 +14,7 @@ use super::{
     Transport, When,
     rule::{Action, Family, Flags, Payload, Rule},
 };
+use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 
 /// An app in the words of its document.
 #[derive(Serialize)]
@@ -110,6 +113,16 @@ struct ProtectionTable<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     out_of_state: Option<&'static str>,
     mitigation: MitigationTable,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ceiling: Option<CeilingTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    require_tcp_session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_session: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    datagrams: Option<DatagramsTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amplification: Option<AmplificationTable>,
     rules: Vec<RuleTable<'a>>,
 }
 
@@ -235,6 +248,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
 impl<'a> ProtectionTable<'a> {
     fn new(protection: &'a Protection, transport: Transport) -> Self {
         let is_udp = transport == Transport::Udp;
+        let session = protection.tcp_session.as_ref();
         Self {
             block: &protection.block,
             blocklist: protection.blocklist.word(),
@@ -251,6 +265,11 @@ impl<'a> ProtectionTable<'a> {
                 sensitivity: protection.mitigation.sensitivity.word(),
                 mode: protection.mitigation.mode.word(),
             },
+            ceiling: CeilingTable::new(&protection.ceiling),
+            require_tcp_session: session.map(|session| session.app.as_str()),
+            tcp_session: session.map(|session| session.mode.word()),
+            datagrams: is_udp.then(|| protection.datagrams.into()),
+            amplification: is_udp.then(|| protection.amplification.into()),
             rules: protection.rules.iter().map(RuleTable::from).collect(),
         }
     }

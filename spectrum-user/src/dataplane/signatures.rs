@@ -17,7 +17,7 @@ use spectrum_common::{
 };
 
 pub use compile::Signature;
-pub(super) use place::Placed;
+pub use place::Placed;
 
 use super::{clock, error::Error, maps::Maps, sync};
 

@@ -84,6 +84,9 @@ pub(crate) const BENCH: &[Package] = &[
     ),
 ];
 
+/// For `cargo xtask fuzz`.
+pub(crate) const FUZZ: &[Package] = &[needed("g++", "builds libFuzzer", Program("c++"))];
+
 /// For `cargo xtask test --kernels`.
 pub(crate) const KERNELS: &[Package] = &[needed(
     "qemu-system-x86",

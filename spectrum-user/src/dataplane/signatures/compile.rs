@@ -29,7 +29,7 @@ pub struct Signature {
 
 impl Signature {
     /// A custom rule, of the app at slot `scope` or (0) of the host.
-    pub(in crate::dataplane) fn of_rule(rule: &Rule, scope: u32) -> Self {
+    pub fn of_rule(rule: &Rule, scope: u32) -> Self {
         let (action, rate) = match rule.action {
             Action::Drop => (action::DROP, RateLimit::default()),
             Action::Pass => (action::PASS, RateLimit::default()),

@@ -13,19 +13,16 @@ use crate::dataplane::error::Error;
 
 /// Places for a list of signatures.
 #[derive(Debug, Default)]
-pub(in crate::dataplane) struct Placed {
+pub struct Placed {
     /// Those in use.
-    pub(super) masks: BTreeMap<u32, SignatureMask>,
-    pub(super) rules: BTreeMap<u32, SignatureRule>,
+    pub masks: BTreeMap<u32, SignatureMask>,
+    pub rules: BTreeMap<u32, SignatureRule>,
     sets: BTreeMap<u32, SignatureSet>,
 }
 
 impl Placed {
     /// Keeps the places of what is there already, and takes none that was in use `before`.
-    pub(super) fn new(
-        before: &BTreeMap<u32, Signature>,
-        wanted: &[Signature],
-    ) -> Result<Self, Error> {
+    pub fn new(before: &BTreeMap<u32, Signature>, wanted: &[Signature]) -> Result<Self, Error> {
         let mut placed = Self::default();
         for signature in wanted {
             let mask = placed.place_mask(before, signature.mask)?;
@@ -93,7 +90,7 @@ impl Placed {
     }
 
     /// The contents of a set.
-    pub(super) fn set(&self, index: u32) -> SignatureSet {
+    pub fn set(&self, index: u32) -> SignatureSet {
         self.sets.get(&index).copied().unwrap_or_default()
     }
 
@@ -107,7 +104,7 @@ impl Placed {
     }
 
     /// The masks that an app has to ask for, and how many these are.
-    pub(super) fn masks_of(&self, slot: u32) -> Result<([u8; MASKS_PER_APP], u32), Error> {
+    pub fn masks_of(&self, slot: u32) -> Result<([u8; MASKS_PER_APP], u32), Error> {
         let of_slot = |rule: &&SignatureRule| {
             let mask = self.masks.get(&rule.mask).copied().unwrap_or_default();
             let scope = Signature { mask, rule: **rule }.scope();
