@@ -7,8 +7,9 @@ use std::io::Read;
 use anyhow::{Context as _, Result, anyhow, bail};
 use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 
-/// Bytes held at once to begin with; a block that is larger makes it more.
+/// Bytes held at once to begin with; a block that is larger makes it more, up to the most.
 const BUFFER: usize = 1 << 20;
+const LARGEST_BUFFER: usize = 64 << 20;
 
 /// A recorded packet.
 pub struct Recorded<'a> {
@@ -30,6 +31,7 @@ pub fn read(
 ) -> Result<()> {
     let mut reader = create_reader(BUFFER, file)
         .map_err(|_unknown| anyhow!("not a pcap or pcapng file, or it is empty"))?;
+    let mut capacity = BUFFER;
     let mut links = Vec::new();
     let mut number = 0;
     loop {
@@ -47,17 +49,19 @@ pub fn read(
                 reader.consume(size);
             }
             Err(PcapError::Eof) => return Ok(()),
-            Err(PcapError::Incomplete(_)) => {
+            Err(PcapError::Incomplete(_) | PcapError::BufferTooSmall) => {
                 if reader.reader_exhausted() {
                     bail!("the file is cut short behind packet {number}");
                 }
+                // What a block says of its length may be a lie: first the file must have that much.
+                if reader.data().len() == capacity {
+                    capacity *= 2;
+                    if capacity > LARGEST_BUFFER || !reader.grow(capacity) {
+                        bail!("behind packet {number}: a block is too large");
+                    }
+                }
                 if reader.refill().is_err() {
                     bail!("the file cannot be read behind packet {number}");
-                }
-            }
-            Err(PcapError::BufferTooSmall) => {
-                if !reader.grow(BUFFER * 64) {
-                    bail!("behind packet {number}: a block is too large");
                 }
             }
             Err(PcapError::UnexpectedEof) => {
