@@ -1,8 +1,10 @@
-//! What happens to a daemon in years, within a minute: thousands of reloads, clocks that jump, and
-//! more rules than there is room for. Nothing legitimate is lost, and nothing piles up.
+//! What happens to a daemon in years, within a minute: thousands of reloads, deaths under attack, and
+//! clocks that jump. Nothing legitimate is lost, and nothing piles up.
 
 use std::{
     fs,
+    io::{self, Read as _},
+    net::{Ipv4Addr, TcpStream},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -10,10 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::{sys::signal::Signal, unistd::Pid};
 use spectrum_tests::{
     Lab,
+    attack::{self, Flood},
     client::{self, Probe},
     daemon::{AppDocument, HostDocument, Site},
     origin::{self, port},
@@ -25,13 +28,18 @@ use spectrum_tests::{
     wait,
 };
 
-use crate::harness::{Case, PATIENCE, Scene, ensure_silent, get, shielded};
+use crate::harness::{Case, PATIENCE, Scene, Watch, ensure_silent, get, shielded, shielded_in};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "endurance::10000_reloads_lose_no_client_and_leak_nothing",
         needs: &[],
         run: reloads_lose_no_client_and_leak_nothing,
+    },
+    Case {
+        name: "endurance::a_daemon_killed_again_and_again_under_flood_is_no_gap",
+        needs: &["nft"],
+        run: a_daemon_killed_again_and_again_under_flood_is_no_gap,
     },
     Case {
         name: "endurance::a_clock_that_jumps_moves_no_expiry",
@@ -161,6 +169,96 @@ impl Footprint {
             "{before:?} has become {self:?}"
         );
         Ok(())
+    }
+}
+
+/// The filter goes on while nobody is there, and so does all that needs no proxy. Connections through
+/// the proxy end with it, at once, and the next ones are served as soon as there is one again.
+fn a_daemon_killed_again_and_again_under_flood_is_no_gap() -> Result<()> {
+    const ROUNDS: usize = 8;
+    const OWN_SERVICE: u16 = 2222;
+    const BLOCKED: &str = "198.51.100.0/24";
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let _echo = origin::tcp_echo(&lab.origin, port::ECHO)?;
+    let _own = origin::tcp_echo(&lab.edge, OWN_SERVICE)?;
+    let protection = &format!("block = [{BLOCKED:?}]");
+    let host = HostDocument {
+        protection,
+        ..HostDocument::default()
+    };
+    shielded_in(&lab, host, &[HTTP, ECHO], |scene| {
+        let Scene {
+            site, mut daemon, ..
+        } = scene;
+        let edge = |port| (EDGE, port).into();
+        let watch = Watch::start(&lab, BLOCKED)?;
+        let sources = [[198, 51, 100, 1], [192, 0, 2, 1]].map(Ipv4Addr::from);
+        let floods = sources.map(|first| {
+            let sources = attack::sources(first, 254);
+            let flood = Flood {
+                frames: attack::syns(lab.attack_path(), sources, edge(port::HTTP))?,
+                per_second: 4000,
+                count: u64::MAX,
+            };
+            flood.start(&lab.attacker)
+        });
+        let administrator = client::connect(&lab.client, None, edge(OWN_SERVICE), PATIENCE)?;
+        let pins = || Ok::<_, anyhow::Error>(fs::read_dir(lab.pin_dir().join(FRONT))?.count());
+        let pinned = pins()?;
+        let mut counted = (0, 0);
+        let mut count = |when: &str| -> Result<()> {
+            let filter = site.status()?.app("http.lab")?.filter.clone();
+            let now = (filter.passed.packets, filter.dropped("blocked"));
+            ensure!(
+                now.0 >= counted.0 && now.1 >= counted.1,
+                "{when}: {counted:?} became {now:?}"
+            );
+            counted = now;
+            Ok(())
+        };
+        for round in 0..ROUNDS {
+            let session = client::connect(&lab.client, None, edge(port::ECHO), PATIENCE)?;
+            client::echo_bytes(&session, b"hello")?;
+            get(&lab.client, None, edge(port::HTTP)).with_context(|| format!("round {round}"))?;
+            count("before")?;
+
+            daemon.kill()?;
+            ensure_ends(&session).context("a connection through a dead proxy")?;
+            client::echo_bytes(&administrator, b"still here").context("the host's own service")?;
+            client::connect(&lab.client, None, edge(OWN_SERVICE), PATIENCE)
+                .context("a new connection to it")?;
+            let blocked =
+                || -> Result<u64> { Ok(site.status()?.app("http.lab")?.filter.dropped("blocked")) };
+            let before = blocked()?;
+            wait::until("the filter to go on without a daemon", PATIENCE, || {
+                let now = blocked()?;
+                ensure!(now > before, "{now} blocked, as before");
+                Ok(())
+            })?;
+            count("without a daemon")?;
+
+            daemon = site.start().context("the next daemon")?;
+            count("with the next daemon")?;
+        }
+        get(&lab.client, None, edge(port::HTTP)).context("at the end")?;
+        for flood in floods {
+            flood?.stop()?;
+        }
+        let leaked = watch.packets()?;
+        ensure!(leaked == 0, "{leaked} packets of blocked sources came in");
+        ensure!(pins()? == pinned, "{} pins were {pinned}", pins()?);
+        Ok(())
+    })
+}
+
+/// The peer of a connection has gone, and its kernel says so.
+fn ensure_ends(mut session: &TcpStream) -> Result<()> {
+    session.set_read_timeout(Some(PATIENCE))?;
+    match session.read(&mut [0; 16]) {
+        Ok(0) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        other => bail!("it does not end: {other:?}"),
     }
 }
 

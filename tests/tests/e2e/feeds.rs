@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     path::Path,
     sync::{
         Mutex,
@@ -19,19 +19,25 @@ use anyhow::{Context as _, Result, ensure};
 use spectrum_tests::{
     Lab,
     attack::{self, Flood},
+    client::{self, Probe},
     daemon::{AppDocument, HostDocument, Site},
     origin::{self, port},
     topology::address::{ATTACKER, CLIENT, EDGE},
     wait,
 };
 
-use crate::harness::{Case, Scene, ensure_silent, get, shielded_in};
+use crate::harness::{Case, Scene, Watch, ensure_silent, get, shielded_in};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "feeds::a_million_entries_are_swapped_under_a_flood",
         needs: &[],
         run: a_million_entries_are_swapped_under_a_flood,
+    },
+    Case {
+        name: "feeds::swaps_let_no_listed_packet_through_and_lose_no_client",
+        needs: &["nft"],
+        run: swaps_let_no_listed_packet_through_and_lose_no_client,
     },
     Case {
         name: "feeds::the_last_good_edition_outlives_its_server",
@@ -50,6 +56,7 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
+const ECHO: AppDocument<'_> = AppDocument::tcp("echo.lab", port::ECHO);
 const HTTP: AppDocument<'_> = AppDocument::tcp("http.lab", port::HTTP);
 /// A million entries are read, and the table built, by a daemon that was not optimized.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -163,6 +170,95 @@ fn swap(scene: &Scene<'_>, list: &Path, editions: [(&String, bool); 3]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whoever is on every edition stays out at each moment, also while one takes the place of another.
+fn swaps_let_no_listed_packet_through_and_lose_no_client() -> Result<()> {
+    const SWAPS: u32 = 40;
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let _echo = origin::tcp_echo(&lab.origin, port::ECHO)?;
+    let list = lab.dir().join("list.txt");
+    fs::write(&list, edition(0))?;
+    let path = list.display().to_string();
+    let host = HostDocument {
+        protection: &feed(&path, ""),
+        ..HostDocument::default()
+    };
+    shielded_in(&lab, host, &[HTTP, ECHO], |scene| {
+        let edge = |port| (EDGE, port).into();
+        wait_for_entries(&scene.site, entries_of(0))?;
+        let session = client::connect(&lab.client, None, edge(port::ECHO), PATIENCE)?;
+        let watch = Watch::start(&lab, LISTED)?;
+        let floods = [
+            (0..256).map(listed).collect::<Vec<_>>(),
+            attack::sources([198, 51, 100, 1].into(), 254).collect(),
+        ];
+        let floods = floods.map(|sources| {
+            let flood = Flood {
+                frames: attack::syns(lab.attack_path(), sources.into_iter(), edge(port::HTTP))?,
+                per_second: 4000,
+                count: u64::MAX,
+            };
+            flood.start(&lab.attacker)
+        });
+        let visitors = {
+            let host = lab.client.clone();
+            let visit = move || get(&host, None, edge(port::HTTP)).map(drop);
+            Probe::start("visitor", Duration::from_millis(20), visit)?
+        };
+        for number in 1..=SWAPS {
+            fs::write(&list, edition(number))?;
+            refresh(&scene.site)?;
+            wait_for_entries(&scene.site, entries_of(number))?;
+            client::echo_bytes(&session, b"still here").context("an open session")?;
+        }
+        let served = visitors.stop();
+        for flood in floods {
+            flood?.stop()?;
+        }
+        let blocked = scene.filter("http.lab")?.dropped("blocked");
+        ensure!(blocked > 4000, "{blocked} packets of listed sources");
+        let leaked = watch.packets()?;
+        ensure!(leaked == 0, "{leaked} packets of listed sources came in");
+        ensure!(
+            served.attempts == served.successes && served.attempts > u64::from(SWAPS),
+            "{served:?}"
+        );
+        Ok(())
+    })
+}
+
+/// Where the addresses of the next case lie that are on each edition.
+const LISTED: &str = "11.0.0.0/18";
+
+fn listed(number: u32) -> IpAddr {
+    Ipv4Addr::from(FIRST + number * STEP).into()
+}
+
+fn entries_of(edition: u32) -> u64 {
+    // Every other one is so much smaller that its table has another size.
+    u64::from(
+        if edition.is_multiple_of(2) {
+            100_000
+        } else {
+            30_000
+        } + edition,
+    )
+}
+
+/// A list that has little in common with the one before, but for those who are on each.
+fn edition(number: u32) -> String {
+    let mut text = String::new();
+    for always in 0..256 {
+        writeln!(text, "{}", listed(always)).expect("memory");
+    }
+    for other in 256..entries_of(number) {
+        let other = u32::try_from(other).expect("small");
+        let ip = Ipv4Addr::from(0x2000_0000 + (number << 18) + other);
+        writeln!(text, "{ip}").expect("memory");
+    }
+    text
 }
 
 fn the_last_good_edition_outlives_its_server() -> Result<()> {

@@ -1,6 +1,6 @@
 //! What all cases share: how they become trials, and the scene they play in.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Completion, Failed, Trial};
@@ -9,7 +9,7 @@ use spectrum_tests::{
     Lab,
     client::{self, Http},
     daemon::{
-        AppDocument, Daemon, HostDocument, Site,
+        self, AppDocument, Daemon, HostDocument, Site,
         status::{Filter, Status},
     },
     requirements,
@@ -107,6 +107,42 @@ pub(crate) fn wait_for(
     look: impl Fn(&Status) -> Result<()>,
 ) -> Result<()> {
     wait::until(what, PATIENCE, || look(&site.status()?))
+}
+
+/// Counts what the filter lets through to the edge.
+pub(crate) struct Watch<'lab> {
+    lab: &'lab Lab,
+}
+
+impl<'lab> Watch<'lab> {
+    const TABLE: &'static str = "watch";
+
+    /// Of IPv4 sources in a prefix. Needs nft(8).
+    pub(crate) fn start(lab: &'lab Lab, sources: &str) -> Result<Self> {
+        let rules = format!(
+            "table inet {} {{ chain seen {{ type filter hook prerouting priority raw; \
+             ip saddr {sources} counter; }}; }}",
+            Self::TABLE
+        );
+        nft(lab, &[&rules])?;
+        Ok(Self { lab })
+    }
+
+    /// Packets so far.
+    pub(crate) fn packets(&self) -> Result<u64> {
+        let listed = nft(self.lab, &["list", "table", "inet", Self::TABLE])?;
+        let mut words = listed.split_whitespace();
+        words.find(|word| *word == "packets");
+        let packets = words.next().with_context(|| listed.clone())?;
+        Ok(packets.parse()?)
+    }
+}
+
+fn nft(lab: &Lab, arguments: &[&str]) -> Result<String> {
+    let output = daemon::output(&lab.edge, Command::new("nft").args(arguments))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft: {complaint}");
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
