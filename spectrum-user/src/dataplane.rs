@@ -30,6 +30,7 @@ mod shared_words;
 pub mod signatures;
 mod sync;
 pub mod tables;
+mod veth;
 
 pub use attach::AttachMode;
 pub use error::Error;

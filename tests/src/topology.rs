@@ -188,6 +188,11 @@ impl Lab {
         &self.pins
     }
 
+    /// From now on the link in front of the edge loses what its filter answers.
+    pub fn lose_answers(&mut self) {
+        self.answers = None;
+    }
+
     /// The way of a frame from the attacker to the edge.
     pub fn attack_path(&self) -> LinkPath {
         LinkPath {

@@ -75,8 +75,8 @@ impl Handshake {
         ensure!(
             shield.can_answer(answers)?,
             "no interface is in native mode with a driver known to send answers (a veth pair needs \
-             an XDP program on its other end: if it has one, set syn_answers = \"on\" in \
-             [protection])"
+             a native XDP program on its other end, and none is seen there: if it has one, set \
+             syn_answers = \"on\" in [protection])"
         );
         self.sysctls.set(TIMESTAMPS, 2).context(SYSCTL_HELP)?;
         let terms = measure().context("cannot find out how this host shakes hands")?;

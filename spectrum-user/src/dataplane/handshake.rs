@@ -15,7 +15,7 @@ use spectrum_ebpf::{
     parse::Packet,
 };
 
-use super::{attach::AttachMode, clock, error::Error, filter::Filter, interface, maps::Maps};
+use super::{attach::AttachMode, clock, error::Error, filter::Filter, interface, maps::Maps, veth};
 use crate::config::SynAnswers;
 
 /// How the host's own TCP shakes hands.
@@ -43,7 +43,7 @@ const IPV6_HEADERS: u32 = 60;
 impl Filter {
     /// Whether the filter can send what it answers. In generic mode it could only through the network
     /// stack, which takes its checksums for unfinished ones on virtual interfaces; and one end of a
-    /// virtual pair loses it, unless the other end has a program, which cannot be seen from here.
+    /// virtual pair loses it, unless the other end has a program.
     ///
     /// # Errors
     /// The interface is gone.
@@ -54,7 +54,9 @@ impl Filter {
         Ok(self.mode() == Some(AttachMode::Native)
             && match answers {
                 SynAnswers::On => true,
-                SynAnswers::Auto => !interface::has_driver(interface, interface::VETH)?,
+                SynAnswers::Auto => {
+                    !interface::has_driver(interface, interface::VETH)? || peer_receives(interface)
+                }
                 SynAnswers::Off => false,
             })
     }
@@ -100,6 +102,14 @@ impl Filter {
         }
         Ok(marked)
     }
+}
+
+/// What cannot be seen is not trusted.
+fn peer_receives(interface: &str) -> bool {
+    veth::peer_receives(interface).unwrap_or_else(|error| {
+        log::debug!("{interface}: its other end cannot be seen: {error}");
+        false
+    })
 }
 
 fn layout(terms: &Terms, mtu: u32) -> Handshake {

@@ -33,9 +33,9 @@ pub(crate) const CASES: &[Case] = &[
         run: a_cookie_agrees_on_what_the_kernel_would,
     },
     Case {
-        name: "handshake::a_veth_pair_is_not_trusted_with_answers_unless_told",
+        name: "handshake::a_veth_pair_is_trusted_with_answers_if_they_arrive",
         needs: &[],
-        run: a_veth_pair_is_not_trusted_with_answers_unless_told,
+        run: a_veth_pair_is_trusted_with_answers_if_they_arrive,
     },
     Case {
         name: "handshake::programs_connect_by_cookie",
@@ -161,11 +161,10 @@ fn a_cookie_agrees_on_what_the_kernel_would() -> Result<()> {
     })
 }
 
-/// A container's interface may lose every answer, and nothing here can tell.
-fn a_veth_pair_is_not_trusted_with_answers_unless_told() -> Result<()> {
-    let lab = Lab::new()?;
-    let _http = origin::http(&lab.origin, port::HTTP)?;
-    let host = HostDocument {
+/// A container's interface loses every answer unless there is a program at the host's end, in
+/// another namespace.
+fn a_veth_pair_is_trusted_with_answers_if_they_arrive() -> Result<()> {
+    let host = || HostDocument {
         syn_answers: "auto",
         ..HostDocument::default()
     };
@@ -173,15 +172,24 @@ fn a_veth_pair_is_not_trusted_with_answers_unless_told() -> Result<()> {
         protection: "syn_challenge = { when = \"always\" }",
         ..AppDocument::tcp("http.lab", port::HTTP)
     };
-    shielded_in(&lab, host, &[always], |scene| {
-        scene
-            .daemon
-            .wait_for_log("SYN floods are left to the kernel's cookies")?;
-        get(&lab.client, None, (EDGE, port::HTTP).into())?;
-        let answered = scene.site.status()?.app("http.lab")?.filter.challenged;
-        ensure!(answered.packets == 0, "{answered:?}");
-        Ok(())
-    })
+    for (arrive, log) in [
+        (true, "SYN floods are answered by the filter"),
+        (false, "SYN floods are left to the kernel's cookies"),
+    ] {
+        let mut lab = Lab::new()?;
+        if !arrive {
+            lab.lose_answers();
+        }
+        let _http = origin::http(&lab.origin, port::HTTP)?;
+        shielded_in(&lab, host(), &[always], |scene| {
+            scene.daemon.wait_for_log(log)?;
+            get(&lab.client, None, (EDGE, port::HTTP).into())?;
+            let answered = scene.site.status()?.app("http.lab")?.filter.challenged;
+            ensure!((answered.packets > 0) == arrive, "{answered:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn programs_connect_by_cookie() -> Result<()> {
