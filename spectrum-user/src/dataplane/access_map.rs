@@ -64,6 +64,22 @@ impl AccessMap {
         Table::new(self.table.words())
     }
 
+    /// Follows another process that has put a table in the place of this one; while the pins are
+    /// locked, none does.
+    pub(super) fn refresh(&mut self) -> Result<(), Error> {
+        let Some(pin) = &self.pin else {
+            return Ok(());
+        };
+        let name = names::ACCESS_TABLE;
+        let pinned = MapData::from_pin(pin).map_err(Error::map(name, "open its pin"))?;
+        let id = |data: &MapData| data.info().map(|info| info.id());
+        let id = |data| id(data).map_err(Error::map(name, "look at it"));
+        if id(&pinned)? != id(self.table.data()?)? {
+            self.table = SharedTable::new(pinned)?;
+        }
+        Ok(())
+    }
+
     /// Lets the program read `table` from now on, and forgets the one before.
     pub(super) fn replace(&mut self, table: SharedTable) -> Result<(), Error> {
         self.pin(&table)?;

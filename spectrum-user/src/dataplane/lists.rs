@@ -143,6 +143,7 @@ pub fn put(
         let seconds = u32::try_from(lifetime.as_secs()).unwrap_or(u32::MAX);
         now.saturating_add(seconds.max(1))
     });
+    maps.access.refresh()?;
     let table = maps.access.table();
     let word = Word {
         listed: table.get(key).unwrap_or_default().listed,
@@ -163,6 +164,7 @@ pub fn put(
 /// # Errors
 /// The kernel refuses.
 pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
+    maps.access.refresh()?;
     let table = maps.access.table();
     let word = table.get(key).filter(|word| word.operator != action::NONE);
     let Some(word) = word else {
@@ -196,6 +198,7 @@ pub(super) struct Replaced {
 /// unless they are over or their app is gone.
 pub(super) fn replace(maps: &mut Maps, plan: &Plan) -> Result<Replaced, Error> {
     let now = clock::since_boot_s();
+    maps.access.refresh()?;
     let table = maps.access.table();
     let mut kept = Vec::new();
     for (key, word) in table

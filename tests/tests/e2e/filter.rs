@@ -31,6 +31,11 @@ pub(crate) const CASES: &[Case] = &[
         run: documents_block_prefixes_and_spare_allowed_sources,
     },
     Case {
+        name: "filter::what_the_operator_blocks_stays_blocked_when_documents_change",
+        needs: &[],
+        run: what_the_operator_blocks_stays_blocked_when_documents_change,
+    },
+    Case {
         name: "filter::an_allowlist_admits_nobody_else",
         needs: &[],
         run: an_allowlist_admits_nobody_else,
@@ -116,6 +121,31 @@ fn documents_block_prefixes_and_spare_allowed_sources() -> Result<()> {
         get(&lab.attacker, Some(spared), edge).context("the allowed source")?;
         get(&lab.client, None, edge).context("a source outside the prefix")?;
         Ok(())
+    })
+}
+
+/// The first entry of all needs a larger table than the one that the daemon has made.
+fn what_the_operator_blocks_stays_blocked_when_documents_change() -> Result<()> {
+    shielded(&[HTTP], |scene| {
+        let _http = origin::http(&scene.lab.origin, port::HTTP)?;
+        let edge = (EDGE, port::HTTP).into();
+        scene.site.run("block", &[&ATTACKER.to_string()])?;
+        for protection in ["block = [\"192.0.2.0/24\"]", "", "allow = [\"192.0.2.7\"]"] {
+            let reloads = || scene.daemon.log().matches("reloaded: ").count();
+            let before = reloads();
+            scene.site.write_host(HostDocument {
+                protection,
+                ..HostDocument::default()
+            })?;
+            wait::until("the daemon to follow the documents", PATIENCE, || {
+                ensure!(reloads() > before, "{before} reloads");
+                Ok(())
+            })?;
+            ensure_silent(&scene.lab.attacker, None, edge)
+                .with_context(|| format!("with {protection:?}"))?;
+        }
+        scene.site.run("unblock", &[&ATTACKER.to_string()])?;
+        get(&scene.lab.attacker, None, edge).map(drop)
     })
 }
 
