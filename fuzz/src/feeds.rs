@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use spectrum_user::feeds::{parse::parse, spare::spare};
 
 /// Prefixes that are asked about one by one.
-const MOST: usize = 64;
+const MOST: usize = 16;
 
 pub fn run(text: &[u8]) {
     let parsed = parse(text);
