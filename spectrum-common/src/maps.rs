@@ -16,6 +16,9 @@ pub const PORTS: &str = "ports";
 pub const APPS: &str = "apps";
 /// `Array` of [`PortSet`](crate::edge::PortSet).
 pub const REFLECTORS: &str = "reflectors";
+/// `Array` of 1 array of [`HINT_WORDS`](crate::access::HINT_WORDS) words: which sources may be
+/// listed.
+pub const ACCESS_HINTS: &str = "access_hints";
 /// `ArrayOfMaps` of 1 `Array` of [`Line`](crate::access::Line): the table of listed sources, which
 /// is replaced as a whole.
 pub const ACCESS: &str = "access";
@@ -70,6 +73,7 @@ pub const PINNED: &[&str] = &[
     PORTS,
     APPS,
     REFLECTORS,
+    ACCESS_HINTS,
     ACCESS,
     COUNTERS,
     SOURCES,
@@ -108,8 +112,7 @@ pub mod size {
     pub const SIGNATURE_MASKS: usize = 64;
     /// Signatures: custom rules and mitigations.
     pub const SIGNATURES: usize = 512;
-    /// Listed addresses and prefixes, over all scopes. A table takes 5.3 MiB, and for each entry
-    /// 32 bytes (IPv4) or 64 (IPv6).
+    /// Listed addresses and prefixes, over all scopes. Each takes 32 bytes (IPv4) or 64 (IPv6).
     pub const ACCESS_ENTRIES: usize = 1 << 22;
     /// Bytes of the ring buffer of events.
     pub const EVENT_BYTES: usize = 1 << 20;

@@ -1,12 +1,12 @@
 //! Blocklists and allowlists: which entry holds for a source.
 //!
-//! The table's layout is that of [`spectrum_common::access`]; where things lie in it is said here
-//! alone, for the program that reads and for the daemon that writes.
+//! The layout of the tables is that of [`spectrum_common::access`]; where things lie in them is said
+//! here alone, for the program that reads and for the daemon that writes.
 
 use core::borrow::Borrow as _;
 
 use spectrum_common::{
-    access::{FILTER_BITS, LINE_BITS, Line, REGIONS, action, first_line, header},
+    access::{FILTER_BITS, FIRST_ENTRIES, Line, NEAR, REGIONS, action, first_word, header},
     address::Address,
 };
 
@@ -14,15 +14,13 @@ pub mod entry;
 
 use entry::{Entry, Key};
 
-/// The tables, line by line.
+/// The tables: hints word by word, entries line by line.
 pub trait Lists {
-    /// Of the table in use; `None` beyond its end.
-    fn line(&self, index: u32) -> Option<impl core::borrow::Borrow<Line>>;
+    /// A word of the hints.
+    fn hint(&self, word: u32) -> u64;
 
-    /// See [`value_v4`].
-    fn value_v4(&self, seed: u64, tag: u64) -> u64 {
-        value_v4(self, seed, tag)
-    }
+    /// A line of the table in use; `None` beyond its end.
+    fn line(&self, index: u32) -> Option<impl core::borrow::Borrow<Line>>;
 
     /// See [`value_v6`].
     fn value_v6(&self, seed: u64, key: Key, choice: usize) -> u64 {
@@ -33,10 +31,9 @@ pub trait Lists {
     fn boot_seconds(&self) -> u32;
 }
 
-/// A word of the table, and a place in it.
+/// A word of the hints, and a place in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    pub line: u32,
     pub word: u32,
     pub shift: u32,
 }
@@ -46,8 +43,7 @@ impl Place {
     #[inline(always)]
     const fn of_bit(first: u32, bit: u32) -> Self {
         Self {
-            line: first + bit / LINE_BITS,
-            word: bit % LINE_BITS / u64::BITS,
+            word: first + bit / u64::BITS,
             shift: bit % u64::BITS,
         }
     }
@@ -66,10 +62,8 @@ impl Place {
     }
 
     #[inline(always)]
-    fn read(self, lists: &impl Lists) -> u64 {
-        let line = lists.line(self.line);
-        let word = line.and_then(|line| line.borrow().words.get(self.word as usize).copied());
-        word.unwrap_or(0) >> self.shift
+    fn read(self, hint: impl Fn(u32) -> u64) -> u64 {
+        hint(self.word) >> self.shift
     }
 }
 
@@ -80,14 +74,14 @@ pub mod filter {
     /// The bit of an IPv4 /24.
     #[inline(always)]
     pub const fn v4(network: u32) -> Place {
-        Place::of_bit(first_line::FILTER_V4, network >> 8)
+        Place::of_bit(first_word::FILTER_V4, network >> 8)
     }
 
     /// The bit of an IPv6 /48 or /32, by the bits of the network: /48s and /32s share one filter.
     #[inline(always)]
     pub const fn v6(network: u64) -> Place {
         Place::of_bit(
-            first_line::FILTER_V6,
+            first_word::FILTER_V6,
             spread(network) >> (32 - FILTER_BITS.trailing_zeros()),
         )
     }
@@ -98,17 +92,26 @@ pub mod filter {
 pub mod region {
     use super::*;
 
-    /// The 32 bits for an IPv4 /16.
+    /// The 32 bits for an IPv4 /16, of which prefixes up to that use the upper half.
     #[inline(always)]
     pub const fn v4(address: u32) -> Place {
-        Place::of_bit(first_line::REGIONS_V4, (address >> 16) * 32)
+        Place::of_bit(first_word::REGIONS_V4, (address >> 16) * 32)
     }
+
+    /// The 16 bits for an IPv4 /24, for longer prefixes.
+    #[inline(always)]
+    pub const fn near_v4(address: u32) -> Place {
+        Place::of_bit(first_word::NEAR_V4, (address >> 8) % NEAR * 16)
+    }
+
+    /// The longest prefix for which the bits of a /16 are.
+    pub const SHORT_V4: u32 = 16;
 
     /// The first 64 of the 128 bits for an IPv6 /32.
     #[inline(always)]
     pub const fn v6(network: u64) -> Place {
         let region = spread(network >> 32) >> (32 - REGIONS.trailing_zeros());
-        Place::of_bit(first_line::REGIONS_V6, region * 128)
+        Place::of_bit(first_word::REGIONS_V6, region * 128)
     }
 
     /// The bit of a length, of those that a word from `longest` down has.
@@ -125,18 +128,21 @@ const fn spread(network: u64) -> u32 {
 }
 
 /// May an entry of any scope cover this source? The answer "no" is certain, and nearly always it
-/// is the answer.
+/// is the answer. `hint` says the words of the hints.
 #[inline(always)]
-pub fn may_be_listed(lists: &impl Lists, source: &Address) -> bool {
+pub fn may_be_listed(hint: impl Fn(u32) -> u64, source: &Address) -> bool {
     if source.is_ipv4() {
-        return filter::v4(source.low_bits()).read(lists) & 1 != 0;
+        return filter::v4(source.low_bits()).read(hint) & 1 != 0;
     }
     let network = source.high_bits();
     let places = [network >> 16, network >> 32];
     places
         .iter()
-        .any(|&network| filter::v6(network).read(lists) & 1 != 0)
+        .any(|&network| filter::v6(network).read(&hint) & 1 != 0)
 }
+
+/// The line of [`header`].
+const HEADER: u32 = 0;
 
 /// What a scope says of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +169,7 @@ pub fn look_up(
     source: &Address,
 ) -> Result<Listed, Replaced> {
     if source.is_ipv4() {
-        return look_up_v4(lists, seed, scope, source.low_bits());
+        return Ok(look_up_v4(lists, scope, source.low_bits()));
     }
     for part in 0..PARTS_V6 {
         let listed = look_up_v6(lists, seed, scope, source.halves(), part)?;
@@ -175,22 +181,21 @@ pub fn look_up(
 }
 
 /// The same for an IPv4 address.
-///
-/// # Errors
-/// As [`look_up`].
 #[inline(always)]
-pub fn look_up_v4(
-    lists: &impl Lists,
-    seed: u64,
-    scope: u32,
-    address: u32,
-) -> Result<Listed, Replaced> {
-    let lengths = region::v4(address).read(lists) & u64::from(u32::MAX);
+pub fn look_up_v4(lists: &impl Lists, scope: u32, address: u32) -> Listed {
+    let Some(first) = lists.line(HEADER) else {
+        return Listed::Nowhere;
+    };
+    let words = &first.borrow().words;
+    let (seed, count) = (words[header::SEED], words[header::LINES_V4]);
+    let near = region::near_v4(address).read(|word| lists.hint(word)) & 0xffff;
+    let far = region::v4(address).read(|word| lists.hint(word)) & 0xffff_0000;
+    let lengths = near | far;
     let shortest = lengths >> region::bit(32, 0) << u32::BITS;
-    longest_first(lists, lengths | shortest, 32, |length| {
-        let [tag, ..] = Key::v4(scope, address, length).words();
-        lists.value_v4(seed, tag)
-    })
+    let listed = longest_first::<33>(lists, lengths | shortest, 32, |length| {
+        value_v4(lists, seed, count, Key::v4(scope, address, length))
+    });
+    listed.unwrap_or(Listed::Nowhere)
 }
 
 /// The lengths of IPv6 prefixes, cut into words: 128 to 65, 64 to 1, and 0.
@@ -215,26 +220,31 @@ pub fn look_up_v6(
         1 => (place.next_word(), 64),
         _ => (place.next_word().at(region::bit(64, 0)), 0),
     };
-    longest_first(lists, place.read(lists), longest, |length| {
-        let key = Key::v6(scope, halves, length);
-        match lists.value_v6(seed, key, 0) {
-            ABSENT => lists.value_v6(seed, key, 1),
-            value => value,
-        }
-    })
+    longest_first::<64>(
+        lists,
+        place.read(|word| lists.hint(word)),
+        longest,
+        |length| {
+            let key = Key::v6(scope, halves, length);
+            match lists.value_v6(seed, key, 0) {
+                ABSENT => lists.value_v6(seed, key, 1),
+                value => value,
+            }
+        },
+    )
 }
 
 /// Asks for the value of each length that there is a bit for, from `longest` down, until one says
-/// something.
+/// something. There are `MOST` lengths.
 #[inline(always)]
-fn longest_first(
+fn longest_first<const MOST: u32>(
     lists: &impl Lists,
     lengths: u64,
     longest: u32,
     value: impl Fn(u32) -> u64,
 ) -> Result<Listed, Replaced> {
     let mut rest = lengths;
-    for _ in 0..u64::BITS {
+    for _ in 0..MOST {
         if rest == 0 {
             break;
         }
@@ -273,19 +283,12 @@ pub const ABSENT: u64 = 0;
 /// The value of no entry.
 const REPLACED: u64 = u64::MAX;
 
-/// The word of an IPv4 entry, for [`Entry::from_bits`]: of the entry whose key has this first word,
-/// in the table with the seed `seed`.
+/// The word of an IPv4 entry, for [`Entry::from_bits`], in a table with the seed `seed` and so many
+/// lines of IPv4 entries.
 #[inline(always)]
-pub fn value_v4(lists: &(impl Lists + ?Sized), seed: u64, tag: u64) -> u64 {
-    let Some(first) = lists.line(first_line::HEADER) else {
-        return ABSENT;
-    };
-    let words = &first.borrow().words;
-    if words[header::SEED] != seed {
-        return REPLACED;
-    }
-    let key = Key::from_words([tag, 0, 0]);
-    for line in key.lines(seed, first_line::ENTRIES, words[header::LINES_V4]) {
+fn value_v4(lists: &impl Lists, seed: u64, count: u64, key: Key) -> u64 {
+    let [tag, ..] = key.words();
+    for line in key.lines(seed, FIRST_ENTRIES, count) {
         let Some(line) = lists.line(line) else { break };
         let [a, of_a, b, of_b, c, of_c, d, of_d] = &line.borrow().words;
         for (other, value) in [(a, of_a), (b, of_b), (c, of_c), (d, of_d)] {
@@ -297,10 +300,11 @@ pub fn value_v4(lists: &(impl Lists + ?Sized), seed: u64, tag: u64) -> u64 {
     ABSENT
 }
 
-/// The same of an IPv6 entry, in the first or second of the lines that may hold it.
+/// The word of an IPv6 entry in the table with the seed `seed`, in the first or second of the lines that
+/// may hold it.
 #[inline(always)]
 pub fn value_v6(lists: &(impl Lists + ?Sized), seed: u64, key: Key, choice: usize) -> u64 {
-    let Some(first) = lists.line(first_line::HEADER) else {
+    let Some(first) = lists.line(HEADER) else {
         return ABSENT;
     };
     let words = &first.borrow().words;
@@ -312,7 +316,7 @@ pub fn value_v6(lists: &(impl Lists + ?Sized), seed: u64, key: Key, choice: usiz
         clippy::cast_possible_truncation,
         reason = "lines are counted in 32 bits"
     )]
-    let first = first_line::ENTRIES + words[header::LINES_V4] as u32;
+    let first = FIRST_ENTRIES + words[header::LINES_V4] as u32;
     let [one, other] = key.lines(seed, first, words[header::LINES_V6]);
     let Some(line) = lists.line(if choice == 0 { one } else { other }) else {
         return ABSENT;
@@ -329,7 +333,7 @@ pub fn value_v6(lists: &(impl Lists + ?Sized), seed: u64, key: Key, choice: usiz
 /// What tells the table in use from others.
 #[inline(always)]
 pub fn seed(lists: &impl Lists) -> u64 {
-    let line = lists.line(first_line::HEADER);
+    let line = lists.line(HEADER);
     line.map_or(0, |line| line.borrow().words[header::SEED])
 }
 

@@ -5,13 +5,13 @@
 use std::{collections::HashSet, net::Ipv6Addr};
 
 use proptest::prelude::*;
-use spectrum_common::access::{FILTER_LINES, LINE_WORDS, REGION_LINES_V4, REGION_LINES_V6};
+use spectrum_common::access::{FILTER_WORDS, NEAR_WORDS_V4, REGION_WORDS_V4, REGION_WORDS_V6};
 
 use super::*;
 
-/// The part of the table that begins at `first` and has `lines`.
-fn is_within(place: Place, first: u32, lines: u32) -> bool {
-    (first..first + lines).contains(&place.line) && (place.word as usize) < LINE_WORDS
+/// The part of the hints that begins at `first` and has so many words.
+fn is_within(place: Place, first: u32, words: u32) -> bool {
+    (first..first + words).contains(&place.word)
 }
 
 proptest! {
@@ -21,7 +21,7 @@ proptest! {
         let place = filter::v4(address);
         prop_assert_eq!(place, filter::v4(sibling));
         prop_assert_ne!(place, filter::v4(address ^ 0x100));
-        prop_assert!(is_within(place, first_line::FILTER_V4, FILTER_LINES));
+        prop_assert!(is_within(place, first_word::FILTER_V4, FILTER_WORDS));
     }
 
     #[test]
@@ -30,8 +30,18 @@ proptest! {
         let place = region::v4(address);
         prop_assert_eq!(place, region::v4(sibling));
         prop_assert_ne!(place, region::v4(address ^ 0x1_0000));
-        prop_assert!(is_within(place, first_line::REGIONS_V4, REGION_LINES_V4));
+        prop_assert!(is_within(place, first_word::REGIONS_V4, REGION_WORDS_V4));
         prop_assert!(place.shift == 0 || place.shift == 32);
+    }
+
+    #[test]
+    fn addresses_of_an_ipv4_24_share_its_lengths(address: u32, other: u8) {
+        let sibling = address & !0xff | u32::from(other);
+        let place = region::near_v4(address);
+        prop_assert_eq!(place, region::near_v4(sibling));
+        prop_assert_ne!(place, region::near_v4(address ^ 0x100));
+        prop_assert!(is_within(place, first_word::NEAR_V4, NEAR_WORDS_V4));
+        prop_assert!(place.shift.is_multiple_of(16));
     }
 
     #[test]
@@ -39,9 +49,9 @@ proptest! {
         let sibling = network >> 32 << 32 | u64::from(other);
         let place = region::v6(network);
         prop_assert_eq!(place, region::v6(sibling));
-        prop_assert!(is_within(place, first_line::REGIONS_V6, REGION_LINES_V6));
+        prop_assert!(is_within(place, first_word::REGIONS_V6, REGION_WORDS_V6));
         prop_assert!(place.shift == 0 && place.word.is_multiple_of(2));
-        prop_assert!(is_within(filter::v6(network), first_line::FILTER_V6, FILTER_LINES));
+        prop_assert!(is_within(filter::v6(network), first_word::FILTER_V6, FILTER_WORDS));
     }
 
     /// An entry that is read back as another prefix would be removed at the next reload.
@@ -88,9 +98,9 @@ proptest! {
 #[test]
 fn ipv6_networks_spread_over_the_filter() {
     let networks = (0..10_000_u64).map(|index| 0x2001_0db8_0000 + index);
-    let places: HashSet<(u32, u32, u32)> = networks
+    let places: HashSet<(u32, u32)> = networks
         .map(filter::v6)
-        .map(|place| (place.line, place.word, place.shift))
+        .map(|place| (place.word, place.shift))
         .collect();
     assert!(places.len() > 9_900, "{}", places.len());
 }

@@ -9,10 +9,15 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use spectrum_common::{
-    access::{LINE_WORDS, Line},
+    access::{HINT_WORDS, LINE_WORDS, Line},
     address::Address,
 };
-use spectrum_ebpf::access::{self, Listed, Lists, Replaced, entry::Key};
+use spectrum_ebpf::access::{self, Listed, Lists, entry::Key};
+
+/// Not part of the table, of which every line costs the call of a helper, and of one element, to which
+/// all offsets are known: a source that nobody lists costs one look at memory.
+#[btf_map(name = "access_hints")]
+static HINTS: Array<[u64; HINT_WORDS], 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// A table. Each has the size that its entries need (`BPF_F_INNER_MAP`, kernel 5.10), and the
 /// daemon builds it in memory that it shares (`BPF_F_MMAPABLE`).
@@ -28,40 +33,29 @@ static ACCESS: ArrayOfMaps<Table, 1> = ArrayOfMaps::new();
 /// See [`access::may_be_listed`].
 #[inline(always)]
 pub(crate) fn may_be_listed(source: &Address) -> bool {
-    OneTable::get().is_some_and(|table| access::may_be_listed(&table, source))
+    access::may_be_listed(hint, source)
 }
 
-/// What the most specific entry of a scope says of `source`. Should the table be replaced while it
-/// is read, the next one is asked: two cannot follow each other as fast as that.
+#[inline(always)]
+fn hint(word: u32) -> u64 {
+    let word = HINTS.get(0).and_then(|words| words.get(word as usize));
+    word.copied().unwrap_or(0)
+}
+
+/// What the most specific entry of a scope says of `source`.
 #[inline(always)]
 pub(crate) fn look_up(scope: u32, source: &Address) -> Listed {
-    for _ in 0..2 {
-        let seed = OneTable::get().map_or(0, |table| access::seed(&table));
-        let found = if source.is_ipv4() {
-            find_listed_v4(seed, scope, source.low_bits())
-        } else {
-            find_v6(seed, scope, source)
-        };
-        match found {
-            BLOCKED => return Listed::Blocked,
-            ALLOWED => return Listed::Allowed,
-            NOWHERE => return Listed::Nowhere,
-            _ => {}
-        }
+    let found = if source.is_ipv4() {
+        find_listed_v4(scope, source.low_bits())
+    } else {
+        let [high, low] = source.halves();
+        find_listed_v6(scope, high, low)
+    };
+    match found {
+        BLOCKED => Listed::Blocked,
+        ALLOWED => Listed::Allowed,
+        _ => Listed::Nowhere,
     }
-    Listed::Nowhere
-}
-
-#[inline(always)]
-fn find_v6(seed: u64, scope: u32, source: &Address) -> u32 {
-    let [high, low] = source.halves();
-    for part in 0..access::PARTS_V6 {
-        let found = find_listed_v6(seed, scope, high, low, part);
-        if found != NOWHERE {
-            return found;
-        }
-    }
-    NOWHERE
 }
 
 const NOWHERE: u32 = 0;
@@ -69,12 +63,11 @@ const BLOCKED: u32 = 1;
 const ALLOWED: u32 = 2;
 const REPLACED: u32 = 3;
 
-fn number(found: Result<Listed, Replaced>) -> u32 {
+fn number(found: Listed) -> u32 {
     match found {
-        Ok(Listed::Nowhere) => NOWHERE,
-        Ok(Listed::Blocked) => BLOCKED,
-        Ok(Listed::Allowed) => ALLOWED,
-        Err(Replaced) => REPLACED,
+        Listed::Nowhere => NOWHERE,
+        Listed::Blocked => BLOCKED,
+        Listed::Allowed => ALLOWED,
     }
 }
 
@@ -83,24 +76,39 @@ fn number(found: Result<Listed, Replaced>) -> u32 {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_listed_v4(seed: u64, scope: u32, address: u32) -> u32 {
+extern "C" fn find_listed_v4(scope: u32, address: u32) -> u32 {
     OneTable::get().map_or(NOWHERE, |table| {
-        number(access::look_up_v4(&table, seed, scope, address))
+        number(access::look_up_v4(&table, scope, address))
     })
+}
+
+/// Should the table be replaced while it is read, the next one is asked: two cannot follow each other
+/// as fast as that.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_listed_v6(scope: u32, high: u64, low: u64) -> u32 {
+    let mut found = NOWHERE;
+    for _ in 0..2 {
+        let seed = OneTable::get().map_or(0, |table| access::seed(&table));
+        for part in 0..access::PARTS_V6 {
+            found = find_part_v6(seed, scope, high, low, part);
+            if found != NOWHERE {
+                break;
+            }
+        }
+        if found != REPLACED {
+            break;
+        }
+    }
+    found
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_listed_v6(seed: u64, scope: u32, high: u64, low: u64, part: u32) -> u32 {
+extern "C" fn find_part_v6(seed: u64, scope: u32, high: u64, low: u64, part: u32) -> u32 {
     OneTable::get().map_or(NOWHERE, |table| {
-        number(access::look_up_v6(&table, seed, scope, [high, low], part))
+        access::look_up_v6(&table, seed, scope, [high, low], part).map_or(REPLACED, number)
     })
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn value_v4(seed: u64, tag: u64) -> u64 {
-    OneTable::get().map_or(access::ABSENT, |table| access::value_v4(&table, seed, tag))
 }
 
 #[unsafe(no_mangle)]
@@ -124,15 +132,15 @@ impl OneTable {
 
 impl Lists for OneTable {
     #[inline(always)]
+    fn hint(&self, word: u32) -> u64 {
+        hint(word)
+    }
+
+    #[inline(always)]
     fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
         let words = self.0.get(index)?;
         // SAFETY: a line is its words, and nothing else.
         Some(unsafe { &*(&raw const *words).cast::<Line>() })
-    }
-
-    #[inline(always)]
-    fn value_v4(&self, seed: u64, tag: u64) -> u64 {
-        value_v4(seed, tag)
     }
 
     #[inline(always)]

@@ -1,15 +1,20 @@
-//! The map of the lists: a table in shared memory, and the one place that says which is in use.
+//! The maps of the lists: a table in shared memory, the one place that says which is in use, and the
+//! hints.
 
-use std::{fs, path::PathBuf, sync::atomic::AtomicU64};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapFd, MapType};
 use spectrum_common::{
-    access::{LINE_BITS, LINE_WORDS},
+    access::{HINT_WORDS, LINE_WORDS},
     maps as names,
 };
 
 use super::{
-    access_table::{Size, Table},
+    access_table::{self, Size, Table},
     error::Error,
     pins,
     shared_words::SharedWords,
@@ -19,10 +24,12 @@ use super::{
 const FLAGS: u32 = 1 << 12 | 1 << 10;
 
 /// Bytes of a line of the table.
-const LINE_SIZE: u32 = LINE_BITS / u8::BITS;
+#[expect(clippy::cast_possible_truncation, reason = "64")]
+const LINE_SIZE: u32 = LINE_WORDS as u32 * u64::BITS / u8::BITS;
 
-/// Which table the program reads, and that table.
+/// Which table the program reads, that table, and its hints.
 pub(super) struct AccessMap {
+    hints: SharedWords,
     in_use: ArrayOfMaps<MapData, MapFd>,
     table: SharedTable,
     /// Where the table is pinned; `None` for a private filter.
@@ -31,10 +38,11 @@ pub(super) struct AccessMap {
 
 impl AccessMap {
     /// The table pinned at `pin`, beside the pin of the map that leads to it.
-    pub(super) fn open(in_use: Map, pin: PathBuf) -> Result<Self, Error> {
+    pub(super) fn open(hints: &Map, in_use: Map, pin: PathBuf) -> Result<Self, Error> {
         let table =
             MapData::from_pin(&pin).map_err(Error::map(names::ACCESS_TABLE, "open its pin"))?;
         Ok(Self {
+            hints: map_hints(hints)?,
             in_use: of_tables(in_use)?,
             table: SharedTable::new(table)?,
             pin: Some(pin),
@@ -43,11 +51,12 @@ impl AccessMap {
 
     /// For whoever loads the program: the same, or an empty table where there is none yet. It is
     /// told to the program in any case, since a predecessor may have died on the point of it.
-    pub(super) fn adopt(in_use: Map, pin: Option<PathBuf>) -> Result<Self, Error> {
+    pub(super) fn adopt(hints: &Map, in_use: Map, pin: Option<PathBuf>) -> Result<Self, Error> {
         let mut map = match pin {
-            Some(pin) if pin.exists() => Self::open(in_use, pin)?,
+            Some(pin) if pin.exists() => Self::open(hints, in_use, pin)?,
             pin => {
                 let map = Self {
+                    hints: map_hints(hints)?,
                     in_use: of_tables(in_use)?,
                     table: SharedTable::create(Size::EMPTY)?,
                     pin,
@@ -61,7 +70,7 @@ impl AccessMap {
     }
 
     pub(super) fn table(&self) -> Table<'_> {
-        Table::new(self.table.words())
+        Table::new(self.table.words(), self.hints.all())
     }
 
     /// Follows another process that has put a table in the place of this one; while the pins are
@@ -80,11 +89,28 @@ impl AccessMap {
         Ok(())
     }
 
-    /// Lets the program read `table` from now on, and forgets the one before.
-    pub(super) fn replace(&mut self, table: SharedTable) -> Result<(), Error> {
-        self.pin(&table)?;
-        self.table = table;
-        self.announce()
+    /// Lets the program read another table from now on, and forgets the one before.
+    pub(super) fn replace(&mut self, built: BuiltTable) -> Result<(), Error> {
+        // As long as either table may be read, the hints are those of both.
+        for (held, new) in self.hints.all().iter().zip(&built.hints) {
+            held.fetch_or(new.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.pin(&built.table)?;
+        self.table = built.table;
+        self.announce()?;
+        self.take_hints(&built.hints);
+        Ok(())
+    }
+
+    /// Takes the hints of another filter, whose table this one shares.
+    pub(super) fn copy_hints(&self, from: &Self) {
+        self.take_hints(from.hints.all());
+    }
+
+    fn take_hints(&self, hints: &[AtomicU64]) {
+        for (held, new) in self.hints.all().iter().zip(hints) {
+            held.store(new.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// Tells the program of the table. Costs some milliseconds, for the kernel waits until no
@@ -113,20 +139,44 @@ impl AccessMap {
     }
 }
 
+fn map_hints(map: &Map) -> Result<SharedWords, Error> {
+    SharedWords::map(names::ACCESS_HINTS, map, HINT_WORDS)
+}
+
 fn of_tables(map: Map) -> Result<ArrayOfMaps<MapData, MapFd>, Error> {
     map.try_into()
         .map_err(Error::map(names::ACCESS, "use it as what it should be"))
 }
 
+/// A table that the program does not read yet.
+pub(super) struct BuiltTable {
+    table: SharedTable,
+    hints: Box<[AtomicU64]>,
+}
+
+impl BuiltTable {
+    /// An empty one.
+    pub(super) fn start(size: Size, seed: u64) -> Result<Self, Error> {
+        let table = SharedTable::create(size)?;
+        let hints = access_table::no_hints();
+        Table::start(table.words(), &hints, size, seed);
+        Ok(Self { table, hints })
+    }
+
+    pub(super) fn table(&self) -> Table<'_> {
+        Table::new(self.table.words(), &self.hints)
+    }
+}
+
 /// A table, mapped into memory.
-pub(super) struct SharedTable {
+struct SharedTable {
     map: Map,
     words: SharedWords,
 }
 
 impl SharedTable {
     /// A table of zeros.
-    pub(super) fn create(size: Size) -> Result<Self, Error> {
+    fn create(size: Size) -> Result<Self, Error> {
         let lines = u32::try_from(size.lines()).unwrap_or(u32::MAX);
         let layout =
             aya_obj::Map::new_from_params(MapType::Array as u32, 4, LINE_SIZE, lines, FLAGS);
@@ -146,7 +196,7 @@ impl SharedTable {
         })
     }
 
-    pub(super) fn words(&self) -> &[AtomicU64] {
+    fn words(&self) -> &[AtomicU64] {
         self.words.all()
     }
 

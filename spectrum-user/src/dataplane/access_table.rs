@@ -1,7 +1,8 @@
-//! The table of listed sources: building, changing and reading one that lies in memory.
+//! The table of listed sources, and the hints that go with it: building, changing and reading what
+//! lies in memory.
 //!
-//! All words are written and read at once, and an entry's key is written last: the program may
-//! read the table at any time.
+//! All words are written and read at once; an entry's hints are written first, and its key last: the
+//! program may read both at any time.
 
 use std::{
     net::IpAddr,
@@ -10,7 +11,10 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use spectrum_common::{
-    access::{FILTER_LINES, LINE_WORDS, Line, REGION_LINES_V6, first_line, header},
+    access::{
+        FILTER_WORDS, FIRST_ENTRIES, HINT_WORDS, LINE_WORDS, Line, REGION_WORDS_V6, first_word,
+        header,
+    },
     address::Address,
 };
 use spectrum_ebpf::access::{
@@ -26,6 +30,12 @@ pub type EntryKey = (u32, IpNet);
 #[derive(Clone, Copy)]
 pub(super) struct Table<'a> {
     words: &'a [AtomicU64],
+    hints: &'a [AtomicU64],
+}
+
+/// Hints of a table that nobody reads yet.
+pub(super) fn no_hints() -> Box<[AtomicU64]> {
+    (0..HINT_WORDS).map(|_| AtomicU64::new(0)).collect()
 }
 
 /// Lines of entries of a table.
@@ -77,19 +87,24 @@ impl Size {
         if self == Self::EMPTY {
             return 1;
         }
-        first_line::ENTRIES as usize + self.lines_v4 + self.lines_v6
+        FIRST_ENTRIES as usize + self.lines_v4 + self.lines_v6
     }
 }
 
 impl<'a> Table<'a> {
     /// A table that was built; the words may also be those of one without entries.
-    pub(super) fn new(words: &'a [AtomicU64]) -> Self {
-        Self { words }
+    pub(super) fn new(words: &'a [AtomicU64], hints: &'a [AtomicU64]) -> Self {
+        Self { words, hints }
     }
 
-    /// Makes a table without entries of words that are all zero.
-    pub(super) fn start(words: &'a [AtomicU64], size: Size, seed: u64) -> Self {
-        let table = Self { words };
+    /// Makes a table without entries of words that are all zero, as the hints are.
+    pub(super) fn start(
+        words: &'a [AtomicU64],
+        hints: &'a [AtomicU64],
+        size: Size,
+        seed: u64,
+    ) -> Self {
+        let table = Self { words, hints };
         table.set_header(header::SEED, seed);
         table.set_header(header::LINES_V4, size.lines_v4 as u64);
         table.set_header(header::LINES_V6, size.lines_v6 as u64);
@@ -129,9 +144,9 @@ impl<'a> Table<'a> {
             return Ok(());
         }
         let place = self.free_place(coded).ok_or(NoRoom)?;
+        self.mark(key.1);
         fill(place, coded, entry);
         self.set_header(header::ENTRIES, self.header(header::ENTRIES) + 1);
-        self.mark(key.1);
         Ok(())
     }
 
@@ -144,7 +159,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Takes an entry out. What it marked in the filter stays: it costs a look-up, no more.
+    /// Takes an entry out. Its hints stay: they cost a look-up, no more.
     pub(super) fn remove(self, key: EntryKey) {
         if let Some(tag) = self.find(coded(key)).and_then(<[_]>::first) {
             tag.store(0, Ordering::Release);
@@ -155,7 +170,7 @@ impl<'a> Table<'a> {
     /// All entries, in no order.
     pub(super) fn entries(self) -> impl Iterator<Item = (EntryKey, Entry)> + 'a {
         let size = self.size();
-        let first = first_line::ENTRIES as usize;
+        let first = FIRST_ENTRIES as usize;
         let v4 = self.lines(first, size.lines_v4);
         let v6 = self.lines(first + size.lines_v4, size.lines_v6);
         let v4 = v4.chunks_exact(WORDS_V4).filter_map(|place| {
@@ -188,6 +203,11 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A word of the hints.
+    pub(super) fn hint(self, word: u32) -> u64 {
+        self.hints.get(word as usize).map_or(0, load)
+    }
+
     fn lines(self, first: usize, count: usize) -> &'a [AtomicU64] {
         let words = first * LINE_WORDS..(first + count) * LINE_WORDS;
         self.words.get(words).unwrap_or_default()
@@ -201,7 +221,7 @@ impl<'a> Table<'a> {
             Family::V6 => (size.lines_v4, size.lines_v6, WORDS_V6),
         };
         let first = u32::try_from(first).expect("the kernel counts lines in 32 bits");
-        let first = first_line::ENTRIES + first;
+        let first = FIRST_ENTRIES + first;
         let lines = key
             .key
             .lines(self.header(header::SEED), first, count as u64);
@@ -245,7 +265,7 @@ impl<'a> Table<'a> {
         Err(NoRoom)
     }
 
-    /// Tells filter and regions of a prefix.
+    /// Sets the hints of a prefix.
     fn mark(self, prefix: IpNet) {
         let length = u32::from(prefix.prefix_len());
         match prefix {
@@ -261,8 +281,14 @@ impl<'a> Table<'a> {
         let last = network | u32::MAX.checked_shr(length).unwrap_or(0);
         self.set_range(filter::v4(network), filter::v4(last));
         let lengths = 1 << region::bit(32, length);
-        for network in (network >> 16)..=(last >> 16) {
-            self.set(region::v4(network << 16), lengths);
+        if length <= region::SHORT_V4 {
+            for network in (network >> 16)..=(last >> 16) {
+                self.set(region::v4(network << 16), lengths);
+            }
+        } else {
+            for network in (network >> 8)..=(last >> 8) {
+                self.set(region::near_v4(network << 8), lengths);
+            }
         }
     }
 
@@ -277,11 +303,10 @@ impl<'a> Table<'a> {
             self.set(Place { word, ..place }, lengths);
         };
         if length < SHORTEST_MARKED {
-            let filter = self.lines(first_line::FILTER_V6 as usize, FILTER_LINES as usize);
-            for word in filter {
+            for word in self.hints(first_word::FILTER_V6, FILTER_WORDS) {
                 word.store(u64::MAX, Ordering::Relaxed);
             }
-            let regions = self.lines(first_line::REGIONS_V6 as usize, REGION_LINES_V6 as usize);
+            let regions = self.hints(first_word::REGIONS_V6, REGION_WORDS_V6);
             for word in regions.iter().skip(word as usize).step_by(2) {
                 word.fetch_or(lengths, Ordering::Relaxed);
             }
@@ -301,26 +326,27 @@ impl<'a> Table<'a> {
 
     /// Sets the bits from `first` to `last`.
     fn set_range(self, first: Place, last: Place) {
-        let index = |place: Place| place.line as usize * LINE_WORDS + place.word as usize;
-        for word in index(first)..=index(last) {
+        for word in first.word..=last.word {
             let mut bits = u64::MAX;
-            if word == index(first) {
+            if word == first.word {
                 bits &= u64::MAX << first.shift;
             }
-            if word == index(last) {
+            if word == last.word {
                 bits &= u64::MAX >> (u64::BITS - 1 - last.shift);
             }
-            if let Some(word) = self.words.get(word) {
-                word.fetch_or(bits, Ordering::Relaxed);
-            }
+            self.set(Place { word, shift: 0 }, bits);
         }
     }
 
     fn set(self, place: Place, bits: u64) {
-        let index = place.line as usize * LINE_WORDS + place.word as usize;
-        if let Some(word) = self.words.get(index) {
+        if let Some(word) = self.hints.get(place.word as usize) {
             word.fetch_or(bits << place.shift, Ordering::Relaxed);
         }
+    }
+
+    fn hints(self, first: u32, count: u32) -> &'a [AtomicU64] {
+        let words = first as usize..(first + count) as usize;
+        self.hints.get(words).unwrap_or_default()
     }
 }
 

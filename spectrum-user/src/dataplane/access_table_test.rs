@@ -15,22 +15,36 @@ use super::*;
 const NOW: u32 = 1000;
 
 /// A table in ordinary memory.
-struct Memory(Vec<AtomicU64>);
+struct Memory {
+    words: Vec<AtomicU64>,
+    hints: Box<[AtomicU64]>,
+}
 
 impl Memory {
     fn of(size: Size) -> Self {
-        let words = size.lines() * LINE_WORDS;
-        let memory = Self((0..words).map(|_| AtomicU64::new(0)).collect());
-        Table::start(&memory.0, size, 7);
+        let memory = Self::zeroed(size);
+        Table::start(&memory.words, &memory.hints, size, 7);
         memory
     }
 
+    fn zeroed(size: Size) -> Self {
+        let words = size.lines() * LINE_WORDS;
+        Self {
+            words: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            hints: no_hints(),
+        }
+    }
+
     fn table(&self) -> Table<'_> {
-        Table::new(&self.0)
+        Table::new(&self.words, &self.hints)
     }
 }
 
 impl Lists for Memory {
+    fn hint(&self, word: u32) -> u64 {
+        self.table().hint(word)
+    }
+
     fn line(&self, index: u32) -> Option<impl std::borrow::Borrow<Line>> {
         self.table().line(index)
     }
@@ -43,7 +57,7 @@ impl Lists for Memory {
 /// What the filter and then the table say, as the program asks them.
 fn asked(memory: &Memory, scope: u32, source: IpAddr) -> Listed {
     let source = Address::from(source);
-    if access::may_be_listed(memory, &source) {
+    if access::may_be_listed(|word| memory.hint(word), &source) {
         access::look_up(memory, access::seed(memory), scope, &source).expect("one table")
     } else {
         Listed::Nowhere
@@ -104,7 +118,7 @@ fn entry() -> impl Strategy<Value = Entry> {
 }
 
 proptest! {
-    // A table is 5 MiB.
+    // The hints are 7 MiB.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
@@ -176,7 +190,7 @@ fn a_table_is_built_to_three_quarters() {
 /// Every host starts with one, and most keep it.
 #[test]
 fn a_table_without_entries_lists_nobody() {
-    let memory = Memory((0..LINE_WORDS).map(|_| AtomicU64::new(0)).collect());
+    let memory = Memory::zeroed(Size::EMPTY);
     for source in ["192.0.2.7", "2001:db8::7"] {
         let source = source.parse().expect("an address");
         assert_eq!(asked(&memory, 0, source), Listed::Nowhere);

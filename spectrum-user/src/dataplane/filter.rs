@@ -342,7 +342,7 @@ impl Filter {
         }
         let maps = Maps::open(
             |name| ebpf.take_map(name).ok_or(Error::Missing(name)),
-            |map| AccessMap::adopt(map, table),
+            |hints, map| AccessMap::adopt(hints, map, table),
         )?;
         let packet_log = logs_packets.then(|| PacketLog::start(&mut ebpf));
         Ok(Self {

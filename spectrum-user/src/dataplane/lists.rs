@@ -21,7 +21,7 @@ use spectrum_ebpf::access::entry::Entry as Word;
 
 pub use super::access_table::EntryKey;
 use super::{
-    access_map::SharedTable,
+    access_map::BuiltTable,
     access_table::{NoRoom, Size, Table},
     clock,
     error::Error,
@@ -296,16 +296,15 @@ fn built(
     mut size: Size,
     digest: u64,
     fill: impl Fn(Table<'_>) -> Result<(), NoRoom>,
-) -> Result<SharedTable, Error> {
+) -> Result<BuiltTable, Error> {
     /// That a table which is half full has no room for an entry is next to impossible, and that
     /// of one which is a quarter full is too.
     const ATTEMPTS: usize = 3;
     for _ in 0..ATTEMPTS {
-        let shared = SharedTable::create(size)?;
-        let table = Table::start(shared.words(), size, random::number()?);
-        table.set_header(header::DIGEST, digest);
-        if fill(table).is_ok() {
-            return Ok(shared);
+        let built = BuiltTable::start(size, random::number()?)?;
+        built.table().set_header(header::DIGEST, digest);
+        if fill(built.table()).is_ok() {
+            return Ok(built);
         }
         size = size.doubled();
     }

@@ -42,10 +42,11 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes each map from `open`, by name; `access` knows where that of the lists leads.
+    /// Takes each map from `open`, by name; `access` knows where those of the lists
+    /// lead.
     pub(super) fn open(
         mut open: impl FnMut(&'static str) -> Result<Map, Error>,
-        access: impl FnOnce(Map) -> Result<AccessMap, Error>,
+        access: impl FnOnce(&Map, Map) -> Result<AccessMap, Error>,
     ) -> Result<Self, Error> {
         let mut typed = Opener { open: &mut open };
         Ok(Self {
@@ -54,7 +55,10 @@ impl Maps {
             ports: typed.map(names::PORTS)?,
             apps: typed.map(names::APPS)?,
             reflectors: typed.map(names::REFLECTORS)?,
-            access: access((typed.open)(names::ACCESS)?)?,
+            access: access(
+                &(typed.open)(names::ACCESS_HINTS)?,
+                (typed.open)(names::ACCESS)?,
+            )?,
             counters: typed.map(names::COUNTERS)?,
             sources: typed.map(names::SOURCES)?,
             signature_masks: typed.map(names::SIGNATURE_MASKS)?,

@@ -125,7 +125,7 @@ impl Pins {
         match self.inspect_version()? {
             Found::Compatible => Maps::open(
                 |name| self.open_map(name),
-                |map| AccessMap::open(map, self.map(names::ACCESS_TABLE)),
+                |hints, map| AccessMap::open(hints, map, self.map(names::ACCESS_TABLE)),
             ),
             Found::Nothing => Err(Error::NothingPinned {
                 path: self.dir.clone(),

@@ -121,6 +121,7 @@ impl Maps {
         )?;
         copy(names::SIGNATURES, &from.signatures, &mut self.signatures)?;
         copy(names::EDGES, &from.edges, &mut self.edges)?;
+        self.access.copy_hints(&from.access);
         self.proven.copy(&from.proven);
         self.tcp_sessions.copy(&from.tcp_sessions);
         Ok(())

@@ -141,7 +141,7 @@ impl Tables for View<'_> {
     }
 
     fn may_be_listed(&self, source: &Address) -> bool {
-        access::may_be_listed(self, source)
+        access::may_be_listed(|word| self.hint(word), source)
     }
 
     fn look_up(&self, scope: u32, source: &Address) -> Listed {
@@ -192,8 +192,8 @@ impl Tables for View<'_> {
     }
 
     /// What [`Maps::verdict_on`] asks about has no flow yet.
-    fn verified_slot(&self, _packet: &Packet) -> Option<u32> {
-        None
+    fn is_verified(&self, _packet: &Packet, _slot: u32) -> bool {
+        false
     }
 
     fn verify(&self, _packet: &Packet, _slot: u32) {}
@@ -236,6 +236,10 @@ impl Signatures for View<'_> {
 }
 
 impl Lists for View<'_> {
+    fn hint(&self, word: u32) -> u64 {
+        self.maps.access.table().hint(word)
+    }
+
     fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
         self.maps.access.table().line(index)
     }
