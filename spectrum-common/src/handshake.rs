@@ -74,6 +74,7 @@ pub mod ability {
 pub struct Listener {
     pub address: crate::address::Address,
     pub port: u32,
+    pub reserved: u32,
 }
 
 /// Listeners that one run of `mark_listeners` takes.

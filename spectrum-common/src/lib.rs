@@ -37,4 +37,4 @@ mod pod;
 /// Version of everything in this crate, stored in [`settings::Settings::abi_version`].
 ///
 /// A daemon takes over the pinned maps of an earlier one only if this number is the same.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;

@@ -29,8 +29,8 @@ impl FlowKey {
     #[inline(always)]
     pub const fn of(packet: &Packet, seed: u32) -> Self {
         let ports = (packet.source_port as u32) << 16 | packet.destination_port as u32;
-        let [s0, s1, s2, s3] = packet.source.words_be;
-        let [d0, d1, d2, d3] = packet.destination.words_be;
+        let [s0, s1, s2, s3] = packet.source.words_be();
+        let [d0, d1, d2, d3] = packet.destination.words_be();
         let mut hash = mix(word(seed, ports));
         if !packet.source.is_ipv4() {
             hash = mix(hash ^ word(s0, s1));

@@ -121,8 +121,8 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
-    fn verified_slot(&self, packet: &Packet) -> Option<u32> {
-        flows::verified_slot(packet, self.settings)
+    fn is_verified(&self, packet: &Packet, slot: u32) -> bool {
+        flows::verified_slot(packet, self.settings) == Some(slot)
     }
 
     #[inline(always)]

@@ -20,11 +20,11 @@ impl Account {
     /// `seed` is [`Settings::hash_seed`](spectrum_common::settings::Settings::hash_seed).
     #[inline(always)]
     pub const fn new(source: &Address, slot: u32, seed: u32) -> Self {
-        let [a, b, ..] = source.words_be;
+        let [high_be, _] = source.halves_be;
         let address = if source.is_ipv4() {
             *source
         } else {
-            Address::from_ipv6_be([a, b, 0, 0])
+            Address::from_ipv6_be([high_be, 0])
         };
         let salt = (seed as u64) << 32 | slot as u64;
         Self {
@@ -64,12 +64,8 @@ impl Account {
 /// of them share.
 #[inline(always)]
 pub(crate) const fn network(source: &Address) -> u64 {
-    let [a, b, c, d] = source.words_be;
-    if source.is_ipv4() {
-        (c as u64) << 32 | d as u64
-    } else {
-        (a as u64) << 32 | b as u64
-    }
+    let [high, low] = source.halves_be;
+    if source.is_ipv4() { low } else { high }
 }
 
 /// A one-to-one mix of 64 bits in which each bit of the input moves half of the output's

@@ -1,8 +1,7 @@
 //! The XDP program: entry point, verdict to action.
 //!
-//! What happens to a packet is cut into functions that the verifier looks at one by one (global
-//! functions, kernel 5.12): it follows every way through each of them, rather than every way
-//! through the parser combined with every way through the policy.
+//! What nearly every packet meets is one function: a call costs as much as several look-ups. What is
+//! heavy or rare is in functions that the verifier looks at one by one (global functions, kernel 5.12).
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
@@ -29,60 +28,27 @@ fn spectrum(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn run(ctx: &XdpContext) -> u32 {
-    let mut place = facts::Place::new();
-    let packet = place.packet();
-    read_headers(ctx.ctx, packet);
-    let verdict = judge(ctx.ctx, packet);
-    log::write(verdict, packet);
-    match conclude(ctx.ctx, packet, verdict) {
-        xdp_action::XDP_TX => answer(ctx.ctx, packet),
-        action => action,
-    }
-}
-
-/// Reads the headers of a frame into an empty packet. A function of its own for the sake of the stack,
-/// of which the others then have more. Returns nothing of interest, but it has to.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn read_headers(ctx: *mut xdp_md, packet: *mut Packet) -> u32 {
-    // SAFETY: the caller's packet, which is nobody else's.
-    if let Some(packet) = unsafe { packet.as_mut() } {
-        parse(&FrameBytes::new(&XdpContext::new(ctx)), packet);
-    }
-    0
-}
-
-/// Decides about a packet: the bits of a [`Verdict`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn judge(ctx: *mut xdp_md, packet: *const Packet) -> u64 {
-    let ctx = XdpContext::new(ctx);
-    // SAFETY: the caller's packet, which nobody changes meanwhile.
-    let packet = unsafe { packet.as_ref() };
-    let verdict = match (packet, Maps::new(&ctx)) {
-        (Some(packet), Some(maps)) => decide(packet, &maps),
-        (_, _) => Verdict::PASSED,
+    let (Some(packet), Some(maps)) = (facts::packet(), Maps::new(ctx)) else {
+        return xdp_action::XDP_PASS;
     };
-    verdict.to_bits()
+    parse(&FrameBytes::new(ctx), packet);
+    let packet = facts::read(packet);
+    let verdict = decide(packet, &maps);
+    log::write(verdict.to_bits(), packet);
+    conclude(ctx, packet, verdict)
 }
 
 /// Counts a verdict, reports it, and turns it into an action.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn conclude(ctx: *mut xdp_md, packet: *const Packet, verdict: u64) -> u32 {
-    let bits = verdict;
-    let verdict = Verdict::from_bits(bits);
-    // SAFETY: the caller's packet, which nobody changes meanwhile.
-    if let Some(packet) = unsafe { packet.as_ref() } {
-        if let Some(weight) = counters::count(&verdict, packet) {
-            samples::send(ctx, packet.length, bits, weight);
-        }
-        events::report(&verdict, packet);
+#[inline(always)]
+fn conclude(ctx: &XdpContext, packet: &Packet, verdict: Verdict) -> u32 {
+    if let Some(weight) = counters::count(&verdict, packet) {
+        samples::send(ctx.ctx, packet.length, verdict.to_bits(), weight);
     }
+    events::report(&verdict, packet);
     match verdict.outcome {
         Outcome::Passed | Outcome::Monitored(_) => xdp_action::XDP_PASS,
         Outcome::Dropped(_) => xdp_action::XDP_DROP,
-        Outcome::Answered => xdp_action::XDP_TX,
+        Outcome::Answered => answer(ctx.ctx, packet),
     }
 }
 

@@ -20,6 +20,24 @@ pub trait Bytes {
 
     /// The `N` bytes at `offset`, or `None` if they are not all there.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// The same, to be read in parts.
+    fn window<const N: usize>(&self, offset: usize) -> Option<impl Window<N>> {
+        self.read(offset)
+    }
+}
+
+/// `N` bytes that are all there.
+pub trait Window<const N: usize> {
+    /// The `LENGTH` bytes at `AT`, which are among the `N`.
+    fn part<const AT: usize, const LENGTH: usize>(&self) -> [u8; LENGTH];
+}
+
+impl<const N: usize> Window<N> for [u8; N] {
+    fn part<const AT: usize, const LENGTH: usize>(&self) -> [u8; LENGTH] {
+        const { assert!(AT + LENGTH <= N) };
+        core::array::from_fn(|index| self.get(AT + index).copied().unwrap_or_default())
+    }
 }
 
 impl Bytes for [u8] {

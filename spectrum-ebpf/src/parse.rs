@@ -7,7 +7,10 @@ mod ethernet;
 mod ipv4;
 mod ipv6;
 mod martian;
+mod plain;
 mod transport;
+
+use core::hint::black_box;
 
 use spectrum_common::{address::Address, reason::Reason};
 
@@ -95,6 +98,37 @@ pub enum Fragment {
 }
 
 impl Packet {
+    /// Forgets everything. Written with a zero that the compiler cannot tell from another number: in
+    /// the kernel it would call a memset that goes byte by byte.
+    #[inline(always)]
+    fn clear(&mut self) {
+        let zero = black_box(0_u16);
+        let nothing = Address::from_ipv6_be([u64::from(zero); 2]);
+        let [byte, _] = zero.to_ne_bytes();
+        *self = Self {
+            source: nothing,
+            destination: nothing,
+            length: zero.into(),
+            protocol: byte,
+            fragment: Fragment::Whole,
+            has_ports: false,
+            tcp_flags: byte,
+            source_port: zero,
+            destination_port: zero,
+            network_offset: zero,
+            transport_offset: zero,
+            packet_length: zero,
+            window: zero,
+            payload_offset: zero,
+            payload_length: zero,
+            datagram_length: zero,
+            kind: Kind::Foreign,
+            hops: byte,
+            tcp_words: byte,
+            defect: None,
+        };
+    }
+
     /// Is this the SYN of a client that opens a TCP connection?
     #[inline(always)]
     pub const fn opens_tcp(&self) -> bool {
@@ -142,9 +176,18 @@ impl Payload {
     }
 }
 
-/// Reads the headers of a frame into `packet`, which is [`Packet::default`] before.
+/// Reads the headers of a frame into `packet`.
 #[inline(always)]
 pub fn parse(frame: &(impl Bytes + ?Sized), packet: &mut Packet) {
+    if plain::parse(frame, packet).is_none() {
+        parse_any(frame, packet);
+    }
+}
+
+/// The same for a frame of any shape.
+#[inline(always)]
+fn parse_any(frame: &(impl Bytes + ?Sized), packet: &mut Packet) {
+    packet.clear();
     packet.length = frame.first_length();
     packet.defect = read_headers(frame, packet).err();
     if packet.defect.is_some() || packet.kind != Kind::Addressed {

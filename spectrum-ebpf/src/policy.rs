@@ -10,7 +10,7 @@
 //!    belong to no connection; and the app's ceiling: the rules that remember.
 //! 8. SYNs that are answered with a cookie.
 //!
-//! A TCP flow that has proved itself goes from 2 straight to 6, past the state of connections: it has
+//! A TCP flow that has proved itself goes from 3 straight to 6, past the state of connections: it has
 //! met what comes between under the same policy.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
@@ -105,12 +105,6 @@ fn judge_packet(case: &mut Case, packet: &Packet, tables: &impl Tables) -> Resul
     };
     if let Some(defect) = packet.defect {
         case.matched(tables.settings().malformed, defect)?;
-    } else if packet.continues_tcp()
-        && let Some(slot) = tables.verified_slot(packet)
-        && let Some(app) = tables.app(slot)
-    {
-        case.slot = slot;
-        return judge_verified(case, packet, app.borrow(), tables);
     }
     let is_tcp = match packet.protocol {
         protocol::TCP => true,
@@ -175,6 +169,29 @@ fn judge_app(
     app: &App,
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
+    let mut is_verified = may_be_verified(packet, app) && tables.is_verified(packet, case.slot);
+    if !is_verified {
+        judge_origin(case, packet, app, tables)?;
+    }
+    if judge_traffic(case, packet, is_verified, app, tables)? == Ruling::Pass {
+        return Ok(());
+    }
+    if !is_verified && packet.protocol == protocol::TCP && !packet.opens_tcp() {
+        is_verified = handshake::judge_segment(case, packet, app, tables)?;
+    }
+    judge_ceiling(case, packet, is_verified, app, tables)?;
+    case.answers = packet.opens_tcp() && handshake::answers(case, packet, app, tables);
+    Ok(())
+}
+
+/// Where a packet comes from, and in which shape.
+#[inline(always)]
+fn judge_origin(
+    case: &mut Case,
+    packet: &Packet,
+    app: &App,
+    tables: &impl Tables,
+) -> Result<(), Dropped> {
     judge_lists(case, packet, app, tables)?;
     if packet.protocol == protocol::UDP {
         judge_datagram(case, packet, app, tables)?;
@@ -182,16 +199,14 @@ fn judge_app(
     if packet.fragment == Fragment::First {
         case.matched(app.fragments, Reason::Fragment)?;
     }
-    if judge_traffic(case, packet, false, app, tables)? == Ruling::Pass {
-        return Ok(());
-    }
-    let mut is_verified = false;
-    if packet.protocol == protocol::TCP && !packet.opens_tcp() {
-        is_verified = handshake::judge_segment(case, packet, app, tables)?;
-    }
-    judge_ceiling(case, packet, is_verified, app, tables)?;
-    case.answers = packet.opens_tcp() && handshake::answers(case, packet, app, tables);
     Ok(())
+}
+
+/// Can the packet be one of a flow that has proved itself? Only an app that asks whether there is a
+/// connection has such flows.
+#[inline(always)]
+fn may_be_verified(packet: &Packet, app: &App) -> bool {
+    app.out_of_state != mode::OFF && packet.continues_tcp() && packet.defect.is_none()
 }
 
 #[inline(always)]
@@ -265,20 +280,6 @@ fn judge_traffic(
     }
     judge_rates(case, packet, app, tables)?;
     Ok(Ruling::Silent)
-}
-
-/// A flow that has proved itself.
-#[inline(always)]
-fn judge_verified(
-    case: &mut Case,
-    packet: &Packet,
-    app: &App,
-    tables: &impl Tables,
-) -> Result<(), Dropped> {
-    if judge_traffic(case, packet, true, app, tables)? == Ruling::Pass {
-        return Ok(());
-    }
-    judge_ceiling(case, packet, true, app, tables)
 }
 
 /// What the app gets from all sources together. A flow that has proved itself proves its source.

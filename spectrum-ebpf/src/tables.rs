@@ -56,9 +56,9 @@ pub trait Tables {
     /// flow that has proved itself.
     fn is_above_ceiling(&self, packet: &Packet, is_verified: bool, slot: u32, app: &App) -> bool;
 
-    /// The slot of the app that the packet's flow has proved itself to, if it is still good; see
+    /// Has the packet's flow proved itself to the app at `slot`, and is the proof still good? See
     /// [`flows::find`](crate::flows::find).
-    fn verified_slot(&self, packet: &Packet) -> Option<u32>;
+    fn is_verified(&self, packet: &Packet, slot: u32) -> bool;
 
     /// Notes that the packet's flow has proved itself to the app at `slot`.
     fn verify(&self, packet: &Packet, slot: u32);

@@ -1,34 +1,28 @@
 //! Where the facts about a packet lie.
 
-use core::{hint::black_box, mem::MaybeUninit};
+use core::hint::black_box;
 
+use aya_ebpf::{btf_maps::PerCpuArray, macros::btf_map};
 use spectrum_ebpf::parse::Packet;
 
 const WORDS: usize = size_of::<Packet>() / size_of::<u64>();
 
-/// A place on the stack, all of which is written before the verifier is shown a pointer to it.
-pub(crate) struct Place(MaybeUninit<Packet>);
+/// Not the stack, of which there is little, and on which the verifier would know too much: a value that
+/// it can tell from another makes one more way through all that comes after.
+#[btf_map(name = "facts")]
+static FACTS: PerCpuArray<[u64; WORDS], 1> = PerCpuArray::new();
 
-impl Place {
-    #[inline(always)]
-    pub(crate) const fn new() -> Self {
-        Self(MaybeUninit::uninit())
-    }
+/// An empty packet. `None` cannot happen: the map has one element.
+#[inline(always)]
+pub(crate) fn packet<'run>() -> Option<&'run mut Packet> {
+    let words = FACTS.get_ptr_mut(0)?;
+    // SAFETY: the element is this CPU's own, and a program is not interrupted by another on the same
+    // queue. Its words hold a packet, every field of which may be zero.
+    unsafe { Some(&mut *words.cast::<Packet>()) }
+}
 
-    /// An empty packet. The compiler is kept from holding it in registers, which would cost a copy
-    /// of every field at every early end of the parser.
-    #[inline(always)]
-    pub(crate) fn packet(&mut self) -> &mut Packet {
-        let words = self.0.as_mut_ptr().cast::<u64>();
-        for index in 0..WORDS {
-            // SAFETY: within the place, and aligned as a packet is. Volatile, or it would become
-            // a call to memset.
-            unsafe { words.add(index).write_volatile(0) };
-        }
-        let packet = black_box(self.0.as_mut_ptr());
-        // SAFETY: every field of a packet may be zero.
-        let packet = unsafe { &mut *packet };
-        packet.defect = None;
-        packet
-    }
+/// The same packet, of which the compiler remembers nothing.
+#[inline(always)]
+pub(crate) fn read(packet: &mut Packet) -> &Packet {
+    black_box(packet)
 }

@@ -1,7 +1,7 @@
 //! The frame. The only pointer arithmetic on packets is here.
 
 use aya_ebpf::{cty::c_void, helpers::bpf_xdp_get_buff_len, programs::XdpContext};
-use spectrum_ebpf::packet::Bytes;
+use spectrum_ebpf::packet::{Bytes, Window};
 
 /// Offsets that the parser may compute: beyond the longest chain of headers that it follows, and
 /// below what the verifier allows.
@@ -79,5 +79,25 @@ impl Bytes for FrameBytes<'_> {
         // SAFETY: the frame has these N bytes, as just checked; an array of bytes needs no
         // alignment, and every bit pattern is one.
         Some(unsafe { (start as *const [u8; N]).read() })
+    }
+
+    #[inline(always)]
+    fn window<const N: usize>(&self, offset: usize) -> Option<impl Window<N>> {
+        let start = self.start + offset;
+        (start + N <= self.end).then_some(FrameWindow { start })
+    }
+}
+
+/// `N` bytes of a frame that it has.
+struct FrameWindow<const N: usize> {
+    start: usize,
+}
+
+impl<const N: usize> Window<N> for FrameWindow<N> {
+    #[inline(always)]
+    fn part<const AT: usize, const LENGTH: usize>(&self) -> [u8; LENGTH] {
+        const { assert!(AT + LENGTH <= N) };
+        // SAFETY: the frame has these bytes; they need no alignment, and every bit pattern is one.
+        unsafe { ((self.start + AT) as *const [u8; LENGTH]).read() }
     }
 }

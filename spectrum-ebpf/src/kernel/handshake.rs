@@ -20,7 +20,7 @@ use spectrum_ebpf::{
         self, Cookie, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MAX_ANSWER_LENGTH, Reply, Request,
     },
     challenge,
-    packet::Bytes as _,
+    packet::{Bytes as _, Window as _},
     parse::{Kind, Packet, protocol},
 };
 
@@ -36,10 +36,11 @@ static CHALLENGES: Array<Challenge, { size::APPS }> = Array::new();
 #[btf_map(name = "handshake")]
 static HANDSHAKE: Array<Handshake, 1> = Array::new();
 
-/// The headers of an answer, before they are written to the frame: on the stack, the verifier would
-/// want each word that is put into them to be aligned.
+/// What is answered, and the headers of the answer before they are written to the frame: on the stack,
+/// the verifier would want each word that is put into them to be aligned.
 #[repr(C)]
 struct Draft {
+    reply: Reply,
     ipv4: [u8; IPV4_HEADER_LENGTH],
     ipv6: [u8; IPV6_HEADER_LENGTH],
     segment: [u8; MAX_ANSWER_LENGTH],
@@ -83,20 +84,19 @@ extern "C" fn count_syn(slot: u32, app: *const App) -> u32 {
 /// In two steps, each a function of its own to the verifier, so that neither needs much of the stack.
 #[inline(always)]
 pub(crate) fn answer(ctx: *mut xdp_md, packet: &Packet) -> bool {
-    let mut reply = Reply::default();
-    prepare_reply(ctx, packet, &raw mut reply) != 0
-        && write_reply(ctx, packet, &raw const reply) != 0
+    prepare_reply(ctx, packet) != 0 && write_reply(ctx, packet) != 0
 }
 
 /// Reads the SYN and makes its cookie. 1 if that went well.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn prepare_reply(ctx: *mut xdp_md, packet: *const Packet, reply: *mut Reply) -> u32 {
-    // SAFETY: the caller's packet and reply, which nobody else changes meanwhile.
-    let (Some(packet), Some(reply)) = (unsafe { packet.as_ref() }, unsafe { reply.as_mut() })
-    else {
+extern "C" fn prepare_reply(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
+    // SAFETY: the caller's packet, which nobody changes meanwhile.
+    let (Some(packet), Some(draft)) = (unsafe { packet.as_ref() }, DRAFT.get_ptr_mut(0)) else {
         return 0;
     };
+    // SAFETY: the element is this CPU's own.
+    let reply = unsafe { &mut (*draft).reply };
     let mut header = WholeHeader::zeroed();
     let prepared = header.load(&XdpContext::new(ctx), packet).and_then(|()| {
         reply.cookie = make_cookie(packet, &mut header)?;
@@ -109,18 +109,18 @@ extern "C" fn prepare_reply(ctx: *mut xdp_md, packet: *const Packet, reply: *mut
 /// Writes the answer over the SYN. 1 if that went well.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn write_reply(ctx: *mut xdp_md, packet: *const Packet, reply: *const Reply) -> u32 {
+extern "C" fn write_reply(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
     // SAFETY: as above.
-    let (Some(packet), Some(reply)) = (unsafe { packet.as_ref() }, unsafe { reply.as_ref() })
-    else {
-        return 0;
-    };
-    let (Some(handshake), Some(draft)) = (HANDSHAKE.get(0), DRAFT.get_ptr_mut(0)) else {
+    let (Some(packet), Some(handshake), Some(draft)) = (
+        unsafe { packet.as_ref() },
+        HANDSHAKE.get(0),
+        DRAFT.get_ptr_mut(0),
+    ) else {
         return 0;
     };
     // SAFETY: the element is this CPU's own.
     let draft = unsafe { &mut *draft };
-    let length = answer::write_segment(&mut draft.segment, packet, reply, handshake);
+    let length = answer::write_segment(&mut draft.segment, packet, &draft.reply, handshake);
     let written = write(&XdpContext::new(ctx), packet, handshake, draft, length);
     u32::from(written.is_some())
 }
@@ -179,11 +179,20 @@ fn write(
         store(ctx, network, &draft.ipv6, IPV6_HEADER_LENGTH)?;
     }
     store(ctx, transport, &draft.segment, length.into())?;
-    let frame = FrameBytes::new(ctx);
-    let to: [u8; 6] = frame.read(0)?;
-    let from: [u8; 6] = frame.read(6)?;
-    frame.write(0, &from)?;
-    frame.write(6, &to)
+    swap_addresses(&FrameBytes::new(ctx))
+}
+
+/// Sends the frame back to where it came from. An address is moved as 4 bytes and 2: of 6 the compiler
+/// would make a loop.
+#[inline(always)]
+fn swap_addresses(frame: &FrameBytes<'_>) -> Option<()> {
+    let addresses = frame.window::<12>(0)?;
+    let to = (addresses.part::<0, 4>(), addresses.part::<4, 2>());
+    let from = (addresses.part::<6, 4>(), addresses.part::<10, 2>());
+    frame.write(0, &from.0)?;
+    frame.write(4, &from.1)?;
+    frame.write(6, &to.0)?;
+    frame.write(10, &to.1)
 }
 
 /// Makes the frame `length` bytes long, or as long as a frame must be.

@@ -23,8 +23,8 @@ impl IpHeader {
 
     #[inline(always)]
     pub(crate) fn of(source: &Address, destination: &Address) -> Self {
-        let [s0, s1, s2, s3] = source.words_be;
-        let [d0, d1, d2, d3] = destination.words_be;
+        let [s0, s1, s2, s3] = source.words_be();
+        let [d0, d1, d2, d3] = destination.words_be();
         if source.is_ipv4() {
             let version = 0x4500_0000_u32.to_be();
             Self {
@@ -75,10 +75,12 @@ const LENGTHS: (u32, u32) = (TCP_HEADER_LENGTH as u32, MAX_TCP_HEADER_LENGTH as 
 impl<const WORDS: usize> TcpHeader<WORDS> {
     const ROOM: usize = WORDS * size_of::<u64>();
 
+    /// The compiler does not know that it is zeros that are written: it would call memset, which goes
+    /// byte by byte.
     #[inline(always)]
-    pub(crate) const fn zeroed() -> Self {
+    pub(crate) fn zeroed() -> Self {
         Self {
-            words: [0; WORDS],
+            words: [black_box(0); WORDS],
             length: LENGTHS.0,
         }
     }

@@ -49,8 +49,8 @@ extern "C" fn write_ipv4(verdict: u64, packet: *const Packet) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn write_ipv6(verdict: u64, packet: *const Packet) -> u32 {
-    // SAFETY: the bytes of an address are those of its words.
-    let ip = |address: &Address| unsafe { core::mem::transmute::<_, [u8; 16]>(address.words_be) };
+    // SAFETY: the bytes of an address are those of its halves.
+    let ip = |address: &Address| unsafe { core::mem::transmute::<_, [u8; 16]>(address.halves_be) };
     // SAFETY: the caller's packet, which nobody changes meanwhile.
     if let Some(packet) = unsafe { packet.as_ref() } {
         write_line(verdict, packet, ip(&packet.source), ip(&packet.destination));

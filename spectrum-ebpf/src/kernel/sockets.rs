@@ -2,11 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{
-        BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
-        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
-        xdp_md,
-    },
+    bindings::{BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, xdp_md},
     helpers::{
         bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
         bpf_tcp_gen_syncookie,
@@ -39,14 +35,14 @@ mod state {
 /// Does a local socket match the packet?
 #[inline(always)]
 pub(crate) fn wants(ctx: &XdpContext, packet: &Packet) -> bool {
-    let (mut tuple, size) = tuple(packet);
+    let mut tuple = Tuple::of(packet);
     let socket = if packet.protocol == protocol::TCP {
         // SAFETY: `ctx` is the context of the running program; the tuple lives on the stack, and
-        // `size` says which of its two forms it has.
-        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, NAMESPACE, 0) }
+        // is as long as it says.
+        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple.as_mut_ptr(), tuple.length, NAMESPACE, 0) }
     } else {
         // SAFETY: as above.
-        unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), &mut tuple, size, NAMESPACE, 0) }
+        unsafe { bpf_sk_lookup_udp(ctx.as_ptr(), tuple.as_mut_ptr(), tuple.length, NAMESPACE, 0) }
     };
     if socket.is_null() {
         return false;
@@ -81,10 +77,11 @@ extern "C" fn find_holder(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
         return Holder::Nobody as u32;
     };
     let ctx = XdpContext::new(ctx);
-    let (mut tuple, size) = tuple(packet);
-    // SAFETY: `ctx` is the context of the running program; the tuple lives on the stack, and `size`
-    // says which of its two forms it has.
-    let socket = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, NAMESPACE, 0) };
+    let mut tuple = Tuple::of(packet);
+    // SAFETY: `ctx` is the context of the running program; the tuple lives on the stack, and is as
+    // long as it says.
+    let socket =
+        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple.as_mut_ptr(), tuple.length, NAMESPACE, 0) };
     if socket.is_null() {
         return Holder::Nobody as u32;
     }
@@ -144,9 +141,10 @@ fn checks<const IP_LENGTH: usize>(
 /// has sent one from there. Says whether it did.
 #[inline(always)]
 pub(crate) fn mark_listener(ctx: &XdpContext, packet: &Packet) -> bool {
-    let (mut tuple, size) = tuple(packet);
+    let mut tuple = Tuple::of(packet);
     // SAFETY: as in `find_holder`.
-    let socket = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), &mut tuple, size, NAMESPACE, 0) };
+    let socket =
+        unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple.as_mut_ptr(), tuple.length, NAMESPACE, 0) };
     if socket.is_null() {
         return false;
     }
@@ -168,34 +166,37 @@ pub(crate) fn mark_listener(ctx: &XdpContext, packet: &Packet) -> bool {
     cookie >= 0
 }
 
-/// The packet's addresses and ports as the helpers want them, and the size of that form.
-#[inline(always)]
-fn tuple(packet: &Packet) -> (bpf_sock_tuple, u32) {
-    let sport = packet.source_port.to_be();
-    let dport = packet.destination_port.to_be();
-    let [.., source] = packet.source.words_be;
-    let [.., destination] = packet.destination.words_be;
-    let (form, size) = if packet.source.is_ipv4() {
-        let ipv4 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-            saddr: source,
-            daddr: destination,
-            sport,
-            dport,
-        };
-        (bpf_sock_tuple__bindgen_ty_1 { ipv4 }, size_of_val(&ipv4))
-    } else {
-        let ipv6 = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-            saddr: packet.source.words_be,
-            daddr: packet.destination.words_be,
-            sport,
-            dport,
-        };
-        (bpf_sock_tuple__bindgen_ty_1 { ipv6 }, size_of_val(&ipv6))
-    };
-    let tuple = bpf_sock_tuple {
-        __bindgen_anon_1: form,
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "at most 36")]
-    let size = size as u32;
-    (tuple, size)
+/// The packet's addresses and ports as the helpers want them: `struct bpf_sock_tuple`, which has a form
+/// for each family. All of its words are written, whatever the form: the verifier wants to see it.
+#[repr(C, align(8))]
+struct Tuple {
+    words: [u32; 9],
+    /// Bytes of the form.
+    length: u32,
+}
+
+impl Tuple {
+    #[inline(always)]
+    fn of(packet: &Packet) -> Self {
+        let [s0, s1, s2, s3] = packet.source.words_be();
+        let [d0, d1, d2, d3] = packet.destination.words_be();
+        let ports = u32::from(packet.source_port) << 16 | u32::from(packet.destination_port);
+        let ports = ports.to_be();
+        if packet.source.is_ipv4() {
+            Self {
+                words: [s3, d3, ports, 0, 0, 0, 0, 0, 0],
+                length: 3 * 4,
+            }
+        } else {
+            Self {
+                words: [s0, s1, s2, s3, d0, d1, d2, d3, ports],
+                length: 9 * 4,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn as_mut_ptr(&mut self) -> *mut bpf_sock_tuple {
+        self.words.as_mut_ptr().cast()
+    }
 }

@@ -57,11 +57,8 @@ pub(super) fn parse(
 
 #[inline(always)]
 fn read_address(frame: &(impl Bytes + ?Sized), offset: usize) -> Option<Address> {
-    let mut words_be = [0; 4];
-    for (index, word) in words_be.iter_mut().enumerate() {
-        *word = u32::from_ne_bytes(frame.read(offset + 4 * index)?);
-    }
-    Some(Address::from_ipv6_be(words_be))
+    let half = |offset| frame.read(offset).map(u64::from_ne_bytes);
+    Some(Address::from_ipv6_be([half(offset)?, half(offset + 8)?]))
 }
 
 /// Where the transport header begins, or what follows a fragment header that says there is none.

@@ -7,10 +7,15 @@ use spectrum_common::address::Address;
 #[inline(always)]
 pub(super) fn is_martian(source: &Address) -> bool {
     if source.is_ipv4() {
-        let [first, ..] = source.low_bits().to_be_bytes();
-        return first == 0 || first == 127 || first >= 224;
+        return is_martian_v4(source.low_bits().to_be());
     }
-    let [first, second, third, _] = source.words_be;
-    let is_low = first == 0 && second == 0 && third == 0 && source.low_bits() <= 1;
-    is_low || u32::from_be(first) >> 24 == 0xff
+    let [high, low] = source.halves();
+    high == 0 && low <= 1 || high >> 56 == 0xff
+}
+
+/// The same of an IPv4 address, as a native word in network byte order.
+#[inline(always)]
+pub(super) const fn is_martian_v4(word_be: u32) -> bool {
+    let [first, ..] = word_be.to_ne_bytes();
+    first == 0 || first == 127 || first >= 224
 }

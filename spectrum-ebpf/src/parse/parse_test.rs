@@ -323,6 +323,47 @@ fn a_frame_cut_anywhere_is_malformed_once_it_is_ip() {
     }
 }
 
+/// The frames that nearly all are: TCP and UDP over both families.
+fn plain_frames() -> [Vec<u8>; 4] {
+    let v6 = ([0x20; 16], [0x21; 16]);
+    [true, false]
+        .map(|is_tcp| {
+            [true, false].map(|is_v4| {
+                let builder = PacketBuilder::ethernet2([1; 6], [2; 6]);
+                let builder = if is_v4 {
+                    builder.ipv4(SOURCE_V4, EDGE_V4, 64)
+                } else {
+                    builder.ipv6(v6.0, v6.1, 64)
+                };
+                let mut frame = Vec::new();
+                let written = if is_tcp {
+                    builder
+                        .tcp(40_000, 443, 1, 1024)
+                        .ack(7)
+                        .write(&mut frame, &[7; 9])
+                } else {
+                    builder.udp(40_000, 443).write(&mut frame, &[7; 9])
+                };
+                written.expect("fits");
+                frame
+            })
+        })
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .try_into()
+        .expect("four")
+}
+
+/// The short way is taken, or it would be of no use.
+#[test]
+fn plain_frames_are_read_at_once() {
+    for frame in plain_frames() {
+        let mut packet = Packet::default();
+        assert!(plain::parse(frame.as_slice(), &mut packet).is_some());
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_parsed(
@@ -336,5 +377,33 @@ proptest! {
         prop_assert_eq!(packet.length as usize, bytes.len());
         prop_assert!(!packet.has_ports || packet.kind == Kind::Addressed);
         prop_assert!(packet.kind != Kind::Unaddressed || packet.defect.is_some());
+    }
+
+    /// Two parsers that disagree about a packet would be a hole; and of the packet before, nothing is
+    /// left.
+    #[test]
+    fn both_parsers_say_the_same(
+        which in 0_usize..4,
+        changes in prop::collection::vec((12_usize..64, any::<u8>()), 0..4),
+        length in 0_usize..90,
+        is_cut: bool,
+        before in any::<[u8; 4]>(),
+    ) {
+        let mut frame = plain_frames()[which].clone();
+        for (at, byte) in changes {
+            if let Some(place) = frame.get_mut(at) {
+                *place = byte;
+            }
+        }
+        if is_cut {
+            frame.resize(length, 0);
+        }
+        let mut known = Packet::default();
+        parse_any(frame.as_slice(), &mut known);
+        let mut packet = parsed(&plain_frames()[usize::from(before[0]) % 4]);
+        packet.window = u16::from_be_bytes([before[1], before[2]]);
+        packet.defect = Some(Reason::Martian);
+        parse(frame.as_slice(), &mut packet);
+        prop_assert_eq!(packet, known);
     }
 }

@@ -101,12 +101,28 @@ fn parse_udp(
     Ok(())
 }
 
+/// Flags that no segment has: a bit for each combination of the lowest five.
+const IMPOSSIBLE: u32 = {
+    let mut bits = 0;
+    let mut flags = 0;
+    while flags < 32 {
+        if is_contradiction(flags) {
+            bits |= 1 << flags;
+        }
+        flags += 1;
+    }
+    bits
+};
+
 /// Every segment carries SYN, ACK or RST; a SYN neither ends nor resets; a FIN acknowledges.
 /// PSH, URG and the two bits of ECN say nothing here.
+const fn is_contradiction(flags: u8) -> bool {
+    flags & (flag::SYN | flag::ACK | flag::RST) == 0
+        || flags & flag::SYN != 0 && flags & (flag::FIN | flag::RST) != 0
+        || flags & (flag::FIN | flag::ACK) == flag::FIN
+}
+
 #[inline(always)]
-fn is_impossible(flags: u8) -> bool {
-    let has = |bits: u8| flags & bits != 0;
-    !has(flag::SYN | flag::ACK | flag::RST)
-        || has(flag::SYN) && has(flag::FIN | flag::RST)
-        || has(flag::FIN) && !has(flag::ACK)
+pub(super) const fn is_impossible(flags: u8) -> bool {
+    IMPOSSIBLE >> (flags & 31) & 1 != 0
 }

@@ -104,8 +104,8 @@ impl Tables for World {
         self.is_over
     }
 
-    fn verified_slot(&self, _packet: &Packet) -> Option<u32> {
-        self.verified.get()
+    fn is_verified(&self, _packet: &Packet, slot: u32) -> bool {
+        self.verified.get() == Some(slot)
     }
 
     fn verify(&self, _packet: &Packet, slot: u32) {

@@ -133,7 +133,7 @@ fn layout(terms: &Terms, mtu: u32) -> Handshake {
 /// A [`Listener`] as bytes.
 fn listed(address: &SocketAddr) -> [u8; size_of::<Listener>()] {
     let mut bytes = [0; size_of::<Listener>()];
-    let words = Address::from(address.ip()).words_be;
+    let words = Address::from(address.ip()).words_be();
     let words = words.into_iter().chain([u32::from(address.port())]);
     for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_ne_bytes());

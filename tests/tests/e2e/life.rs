@@ -224,7 +224,7 @@ fn bpftool_prints_named_fields() -> Result<()> {
                 &["passed", "dropped", "closed_port", "syn_rate"][..],
             ),
             ("apps", &["blocklist", "packet_rate", "per_second"]),
-            ("edges", &["words_be", "tcp_directory"]),
+            ("edges", &["halves_be", "tcp_directory"]),
             ("settings", &["abi_version", "ticks_per_second"]),
         ] {
             let pin = scene.lab.pin_dir().join(FRONT).join(map);
