@@ -116,9 +116,9 @@ fn checksum(packet: &Packet, segment: &[u8], length: u8) -> u32 {
     let mut bytes = Vec::new();
     for address in [packet.source, packet.destination] {
         let words = if address.is_ipv4() {
-            &address.words_be[3..]
+            &address.words_be()[3..]
         } else {
-            &address.words_be[..]
+            &address.words_be()[..]
         };
         bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
     }

@@ -162,8 +162,7 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
     if !is_ours || !is_tcp && packet.protocol != protocol::UDP {
         return (rules, HOST_SLOT, false);
     }
-    let is_known = packet.defect.is_none() && packet.continues_tcp() && facts.is_verified;
-    if !is_known && packet.fragment == Fragment::Later {
+    if packet.fragment == Fragment::Later {
         let mode = if is_tcp {
             facts.edge.tcp_fragments
         } else {
@@ -176,7 +175,7 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
         return (rules, HOST_SLOT, false);
     }
     let opens = packet.opens_tcp();
-    if !is_known && packet.destination_port != PORT {
+    if packet.destination_port != PORT {
         let reason = if is_tcp && !opens {
             Reason::OutOfState
         } else {
@@ -186,6 +185,8 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
         at(HOST_SLOT, mode, reason, !facts.has_socket);
         return (rules, HOST_SLOT, false);
     }
+    let may_be_known = app.out_of_state != mode::OFF && packet.continues_tcp();
+    let is_known = may_be_known && packet.defect.is_none() && facts.is_verified;
     if !is_known {
         let own = if facts.may_be_listed && app.has_access_entries != 0 {
             facts.own
@@ -433,8 +434,8 @@ impl Tables for Facts {
         self.is_above
     }
 
-    fn verified_slot(&self, _packet: &Packet) -> Option<u32> {
-        self.is_verified.then_some(SLOT)
+    fn is_verified(&self, _packet: &Packet, slot: u32) -> bool {
+        self.is_verified && slot == SLOT
     }
 
     fn verify(&self, _packet: &Packet, slot: u32) {
