@@ -33,10 +33,17 @@ pub fn read(
         .map_err(|_unknown| anyhow!("not a pcap or pcapng file, or it is empty"))?;
     let mut capacity = BUFFER;
     let mut links = Vec::new();
+    let mut section = None;
     let mut number = 0;
     loop {
+        if section.is_some_and(|is_big_endian| is_too_short(reader.data(), is_big_endian)) {
+            bail!("the file is damaged behind packet {number}");
+        }
         match reader.next() {
             Ok((size, block)) => {
+                if let PcapBlockOwned::NG(Block::SectionHeader(header)) = &block {
+                    section = Some(header.big_endian());
+                }
                 if let Some((captured, length)) = packet(&block, &mut links)? {
                     number += 1;
                     let packet = Recorded {
@@ -70,6 +77,19 @@ pub fn read(
             Err(_) => bail!("the file is damaged behind packet {number}"),
         }
     }
+}
+
+/// Does a block of pcapng say that it is shorter than its own frame? The parser would reckon with what
+/// is left of it.
+fn is_too_short(block: &[u8], is_big_endian: bool) -> bool {
+    const FRAME: u32 = 12;
+    let length = block.get(4..).and_then(|rest| rest.first_chunk().copied());
+    let read = if is_big_endian {
+        u32::from_be_bytes
+    } else {
+        u32::from_le_bytes
+    };
+    length.is_some_and(|length| read(length) < FRAME)
 }
 
 /// The packet of a block, as captured and as long as it was on the wire; `None` for blocks that hold
