@@ -77,7 +77,7 @@ fn five_minutes_lead_to_a_shielded_ssh_server() -> Result<()> {
     ensure_silent(&lab.attacker, None, direct).context("after the lock-down")?;
     shell(&lab.client, &log_in).with_context(|| failing("after the lock-down"))?;
 
-    let [status, why, mitigations, block, unblock] = guide.step(5)?;
+    let [status, why, mitigations, capture, block, unblock] = guide.step(5)?;
     let suspect = || {
         client::connect(
             &lab.attacker,
@@ -91,6 +91,7 @@ fn five_minutes_lead_to_a_shielded_ssh_server() -> Result<()> {
     let judged = edge.run(&why)?;
     ensure!(judged.contains("passes"), "{judged}");
     edge.run(&mitigations)?;
+    edge.run(&capture)?;
     edge.run(&block)?;
     let judged = edge.run(&why)?;
     ensure!(judged.contains("DROPPED: blocked"), "{judged}");
