@@ -48,6 +48,8 @@ pub mod header {
     pub const ENTRIES: usize = 3;
     /// Digest of the lists that the table was built from, for whoever would build it again.
     pub const DIGEST: usize = 4;
+    /// Counts the changes of the operator's entries, for whoever would look through all of them.
+    pub const CHANGES: usize = 5;
 }
 
 /// Where the lines of entries begin.

@@ -16,8 +16,9 @@ mod signals;
 mod sources;
 mod sysctl;
 mod watch;
+mod work;
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -35,6 +36,7 @@ use self::{
     shield::Shield,
     signals::Signals,
     watch::Watch,
+    work::{Cause, Work},
 };
 use crate::{
     config::{self, AppId, Config, Mode},
@@ -108,7 +110,7 @@ fn load(options: &Options) -> Result<Config> {
 
 struct Daemon {
     options: Options,
-    config: Config,
+    config: Arc<Config>,
     proxy: Proxy,
     shield: Shield,
     mitigator: Mitigator,
@@ -126,6 +128,7 @@ struct Daemon {
     drops: mpsc::Receiver<Sampled>,
     drops_in: mpsc::Sender<Sampled>,
     watch: Watch,
+    work: Work,
 }
 
 impl Daemon {
@@ -156,7 +159,7 @@ impl Daemon {
         let now = Timestamp::now();
         let mut daemon = Self {
             options,
-            config,
+            config: Arc::new(config),
             proxy,
             shield,
             mitigator,
@@ -173,6 +176,7 @@ impl Daemon {
             drops,
             drops_in,
             watch,
+            work: Work::default(),
         };
         daemon.follow_events()?;
         daemon.renew_sources();
@@ -196,13 +200,14 @@ impl Daemon {
                         break;
                     }
                     self.event_log.reopen();
-                    self.reload("SIGHUP").await;
+                    self.want(Cause::Documents("SIGHUP"));
                 }
-                () = self.watch.changed() => self.reload("a document changed").await,
+                () = self.watch.changed() => self.want(Cause::Documents("a document changed")),
+                done = self.work.done() => self.go_on(done).await,
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
                 update = self.feeds.updated() => {
                     if self.feeds.take(update) {
-                        self.apply_feeds();
+                        self.want(Cause::Feeds);
                     }
                 }
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
@@ -215,7 +220,7 @@ impl Daemon {
                 }
                 _ = marking.tick() => self.handshake.keep(&self.config, &mut self.shield),
                 _ = housekeeping.tick() => {
-                    note(self.shield.apply(&self.config), "cannot tidy the lists");
+                    note(self.shield.tidy(), "cannot tidy the lists");
                 }
             }
         }
@@ -321,14 +326,6 @@ impl Daemon {
                 self.captures.start(&filter, &self.config, names, reply);
             }
         }
-    }
-
-    /// Lists what the feeds say now.
-    fn apply_feeds(&mut self) {
-        self.shield
-            .follow_feeds(lists::of_feeds(&self.feeds, &self.config));
-        let applied = self.shield.apply(&self.config);
-        note(applied, "cannot list what the feeds say");
     }
 
     fn lists(&self) -> Lists {

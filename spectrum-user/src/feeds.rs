@@ -92,6 +92,8 @@ struct Held {
     /// Whom its entries must not block.
     spared: Vec<IpNet>,
     contents: Contents,
+    /// The edition that takes the place of this one as soon as the data plane has it.
+    coming: Option<Contents>,
     checked: Option<Timestamp>,
     next: Option<Timestamp>,
     error: Option<String>,
@@ -160,6 +162,7 @@ impl Feeds {
             feed: feed.clone(),
             spared: spared.to_vec(),
             contents,
+            coming: None,
             checked: None,
             next: None,
             error,
@@ -203,15 +206,19 @@ impl Feeds {
                     contents.bad_lines
                 );
                 held.error = None;
-                let changed = held.contents.prefixes != contents.prefixes;
-                held.contents = contents;
+                let changed = held.newest().prefixes != contents.prefixes;
+                if changed || held.coming.is_some() {
+                    held.coming = Some(contents);
+                } else {
+                    held.contents = contents;
+                }
                 return changed;
             }
             Err(error) => {
                 log::warn!(
                     "feed {}: {error:#}; its {} entries stay",
                     update.name,
-                    held.contents.entries
+                    held.newest().entries
                 );
                 held.error = Some(format!("{error:#}"));
             }
@@ -219,10 +226,19 @@ impl Feeds {
         false
     }
 
+    /// Notes that the data plane has what [`Feeds::lists`] says.
+    pub fn settle(&mut self) {
+        for held in self.held.values_mut() {
+            if let Some(coming) = held.coming.take() {
+                held.contents = coming;
+            }
+        }
+    }
+
     /// What each feed lists, by name.
     pub fn lists(&self) -> impl Iterator<Item = (&Feed, Arc<Prefixes>)> {
         self.held.values().filter_map(|held| {
-            let prefixes = held.contents.prefixes.as_ref()?;
+            let prefixes = held.newest().prefixes.as_ref()?;
             Some((&held.feed, Arc::clone(prefixes)))
         })
     }
@@ -240,6 +256,10 @@ impl Feeds {
 }
 
 impl Held {
+    fn newest(&self) -> &Contents {
+        self.coming.as_ref().unwrap_or(&self.contents)
+    }
+
     fn status(&self) -> FeedStatus {
         FeedStatus {
             name: self.feed.name.clone(),

@@ -1,51 +1,107 @@
-//! From the documents that were to those that are.
+//! From what the filters held to what they should: in steps, of which those that take long are done
+//! beside the main loop.
+
+use std::sync::Arc;
 
 use anyhow::Result;
 use jiff::Timestamp;
 
-use super::{Daemon, lists, load, note, watch::Watch};
+use super::{
+    Daemon, lists, note,
+    shield::Prepared,
+    watch::Watch,
+    work::{Cause, Done},
+};
 use crate::config::Config;
 
 impl Daemon {
-    /// Applies what changed in the documents, or says why not and changes nothing.
-    pub(super) async fn reload(&mut self, why: &str) {
-        log::info!("reloading: {why}");
-        match self.try_reload().await {
-            Ok(()) => self.configured = Timestamp::now(),
-            Err(error) => log::error!("nothing changed: {error:#}"),
+    /// Applies what has changed, as soon as may be.
+    pub(super) fn want(&mut self, cause: Cause) {
+        self.work.want(cause);
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        match self.work.next() {
+            Some(cause @ Cause::Documents(why)) => {
+                log::info!("reloading: {why}");
+                self.work.load(cause, self.options.clone());
+            }
+            Some(cause @ Cause::Feeds) => self.prepare(cause, Arc::clone(&self.config)),
+            None => {}
         }
     }
 
-    async fn try_reload(&mut self) -> Result<()> {
-        let config = load(&self.options)?;
-        self.warn_of_restart(&config);
+    fn prepare(&mut self, cause: Cause, config: Arc<Config>) {
+        let feeds = lists::of_feeds(&self.feeds, &config);
+        match self.shield.brief(feeds) {
+            Ok(brief) => self.work.prepare(cause, config, brief),
+            Err(error) => self.give_up(cause, &error),
+        }
+    }
+
+    /// Goes on with what one step has done.
+    pub(super) async fn go_on(&mut self, done: Done) {
+        match done {
+            Done::Loaded(cause, Ok(config)) => {
+                self.warn_of_restart(&config);
+                lists::follow(&mut self.feeds, &config);
+                self.prepare(cause, config);
+            }
+            Done::Loaded(_, Err(error)) => log::error!("nothing changed: {error:#}"),
+            Done::Prepared(cause, config, prepared) => {
+                let applied = match (cause, prepared) {
+                    (Cause::Documents(_), Ok(prepared)) => self.apply(config, prepared).await,
+                    (Cause::Feeds, Ok(prepared)) => self.shield.apply(&config, prepared),
+                    (_, Err(error)) => Err(error),
+                };
+                match applied {
+                    // If a feed has changed since, more is to come.
+                    Ok(()) if self.work.is_done() => self.feeds.settle(),
+                    Ok(()) => {}
+                    Err(error) => self.give_up(cause, &error),
+                }
+            }
+        }
+        self.begin();
+    }
+
+    fn give_up(&mut self, cause: Cause, error: &anyhow::Error) {
+        match cause {
+            Cause::Feeds => log::error!("cannot list what the feeds say: {error:#}"),
+            Cause::Documents(_) => {
+                lists::follow(&mut self.feeds, &self.config);
+                log::error!("nothing changed: {error:#}");
+            }
+        }
+    }
+
+    /// Lets documents take effect, or says why not and changes nothing.
+    async fn apply(&mut self, config: Arc<Config>, prepared: Prepared) -> Result<()> {
         let changes = self.proxy.apply(&config.apps).await?;
-        lists::follow(&mut self.feeds, &config);
-        self.shield
-            .follow_feeds(lists::of_feeds(&self.feeds, &config));
-        if let Err(error) = self.shield.apply(&config) {
+        if let Err(error) = self.shield.apply(&config, prepared) {
+            let back = self.proxy.apply(&self.config.apps).await;
+            note(back.map(drop).map_err(Into::into), "cannot go back");
             lists::follow(&mut self.feeds, &self.config);
-            self.shield
-                .follow_feeds(lists::of_feeds(&self.feeds, &self.config));
-            note(
-                self.proxy
-                    .apply(&self.config.apps)
-                    .await
-                    .map(|_| ())
-                    .map_err(Into::into),
-                "cannot go back",
-            );
-            note(self.shield.apply(&self.config), "cannot go back");
+            let feeds = lists::of_feeds(&self.feeds, &self.config);
+            let brief = self.shield.brief(feeds);
+            let back = brief.and_then(|brief| brief.prepare(&self.config));
+            let back = back.and_then(|prepared| self.shield.apply(&self.config, prepared));
+            note(back, "cannot go back");
             return Err(error);
         }
         // What they asked for may be another app by now, or another interface.
         self.captures.end("its configuration has changed");
         note(self.follow_events(), "cannot follow the events");
         if config.host.apps_dir != self.config.host.apps_dir {
-            self.watch = Watch::new(&self.options.config, &config.host.apps_dir)?;
+            match Watch::new(&self.options.config, &config.host.apps_dir) {
+                Ok(watch) => self.watch = watch,
+                Err(error) => note(Err(error), "cannot watch the documents of the apps"),
+            }
         }
         self.mitigator.configure(&config, &mut self.shield);
         self.config = config;
+        self.configured = Timestamp::now();
         self.renew_sources();
         // New listeners take no answers to cookies yet.
         self.handshake.keep(&self.config, &mut self.shield);

@@ -11,7 +11,7 @@ use super::addresses;
 use crate::{
     config::{AppId, Config, SynAnswers},
     dataplane::{
-        Error, Filter, Inherited, Terms,
+        self, Error, Filter, Inherited, Terms,
         counters::Snapshot,
         events,
         lists::{self, FeedList},
@@ -28,6 +28,33 @@ pub(super) struct Shield {
     feeds: Vec<FeedList>,
     /// By interface.
     taps: BTreeMap<String, Tap>,
+}
+
+/// What has to be known to work out what the filters should hold: on another thread, since that takes
+/// long where lists are.
+pub(super) struct Brief {
+    filters: Vec<dataplane::Brief>,
+    feeds: Vec<FeedList>,
+}
+
+/// What they should hold.
+pub(super) struct Prepared {
+    addresses: Vec<IpAddr>,
+    feeds: Vec<FeedList>,
+    filters: Vec<dataplane::Prepared>,
+}
+
+impl Brief {
+    pub(super) fn prepare(self, config: &Config) -> Result<Prepared> {
+        let addresses = addresses::of_interfaces(&config.host.interfaces)?;
+        let filters = self.filters.iter();
+        let prepared = filters.map(|brief| brief.prepare(config, &addresses, &self.feeds));
+        Ok(Prepared {
+            filters: prepared.collect::<Result<_, _>>()?,
+            addresses,
+            feeds: self.feeds,
+        })
+    }
 }
 
 /// A sampled packet, and whose it is.
@@ -75,12 +102,13 @@ impl Shield {
         Ok(shield)
     }
 
-    /// What the lists of others hold, from the next [`Shield::apply`] on.
-    pub(super) fn follow_feeds(&mut self, feeds: Vec<FeedList>) {
-        for filter in &mut self.filters {
-            filter.follow_feeds(&feeds);
-        }
-        self.feeds = feeds;
+    /// What has to be known of the filters to work out what they should hold.
+    pub(super) fn brief(&self, feeds: Vec<FeedList>) -> Result<Brief> {
+        let filters = self.filters.iter().map(Filter::brief);
+        Ok(Brief {
+            filters: filters.collect::<Result<_, _>>()?,
+            feeds,
+        })
     }
 
     /// Entries that the operator put on lists by hand.
@@ -92,11 +120,12 @@ impl Shield {
             .count()
     }
 
-    /// Brings the maps in line with `config`, interfaces included.
-    pub(super) fn apply(&mut self, config: &Config) -> Result<()> {
-        self.addresses = addresses::of_interfaces(&config.host.interfaces)?;
-        for filter in &mut self.filters {
-            let applied = filter.apply(config, &self.addresses)?;
+    /// Brings the maps in line with `config`, for which `prepared` was, interfaces included.
+    pub(super) fn apply(&mut self, config: &Config, prepared: Prepared) -> Result<()> {
+        self.addresses = prepared.addresses;
+        self.feeds = prepared.feeds;
+        for (filter, prepared) in self.filters.iter_mut().zip(prepared.filters) {
+            let applied = filter.commit(prepared)?;
             log::debug!("{}: {applied:?}", filter.interface().unwrap_or("private"));
         }
         let interfaces = &config.host.interfaces;
@@ -206,8 +235,16 @@ impl Shield {
         if now == self.addresses {
             return Ok(false);
         }
-        self.apply(config)?;
+        // The lists are the same, and nothing of it takes long.
+        let prepared = self.brief(self.feeds.clone())?.prepare(config)?;
+        self.apply(config, prepared)?;
         Ok(true)
+    }
+
+    /// Takes what is over off the lists.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        self.filters.iter_mut().try_for_each(Filter::tidy)?;
+        Ok(())
     }
 
     /// Takes the readers of events of filters that have not given theirs yet.

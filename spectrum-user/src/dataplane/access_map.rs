@@ -9,12 +9,13 @@ use std::{
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapFd, MapType};
 use spectrum_common::{
-    access::{HINT_WORDS, LINE_WORDS},
+    access::{HINT_WORDS, LINE_WORDS, action, header},
     maps as names,
 };
+use spectrum_ebpf::access::entry::Entry;
 
 use super::{
-    access_table::{self, Size, Table},
+    access_table::{self, EntryKey, Size, Table},
     error::Error,
     pins,
     shared_words::SharedWords,
@@ -34,6 +35,14 @@ pub(super) struct AccessMap {
     table: SharedTable,
     /// Where the table is pinned; `None` for a private filter.
     pin: Option<PathBuf>,
+    of_operator: Option<OfOperator>,
+}
+
+/// The operator's entries, as they were after so many changes: a million others are not looked
+/// through again for them.
+struct OfOperator {
+    changes: u64,
+    entries: Vec<(EntryKey, Entry)>,
 }
 
 impl AccessMap {
@@ -46,6 +55,7 @@ impl AccessMap {
             in_use: of_tables(in_use)?,
             table: SharedTable::new(table)?,
             pin: Some(pin),
+            of_operator: None,
         })
     }
 
@@ -60,6 +70,7 @@ impl AccessMap {
                     in_use: of_tables(in_use)?,
                     table: SharedTable::create(Size::EMPTY)?,
                     pin,
+                    of_operator: None,
                 };
                 map.pin(&map.table)?;
                 map
@@ -89,8 +100,31 @@ impl AccessMap {
         Ok(())
     }
 
-    /// Lets the program read another table from now on, and forgets the one before.
+    /// The operator's entries, those that are over included.
+    pub(super) fn of_operator(&mut self) -> Vec<(EntryKey, Entry)> {
+        let table = self.table();
+        let changes = table.header(header::CHANGES);
+        if let Some(known) = &self.of_operator
+            && known.changes == changes
+        {
+            return known.entries.clone();
+        }
+        let entries = table.entries();
+        let entries: Vec<_> = entries
+            .filter(|(_, entry)| entry.operator != action::NONE)
+            .collect();
+        self.of_operator = Some(OfOperator {
+            changes,
+            entries: entries.clone(),
+        });
+        entries
+    }
+
+    /// Lets the program read another table from now on, and forgets the one before. The operator's
+    /// entries are the same.
     pub(super) fn replace(&mut self, built: BuiltTable) -> Result<(), Error> {
+        let changes = self.table().header(header::CHANGES);
+        built.table().set_header(header::CHANGES, changes);
         // As long as either table may be read, the hints are those of both.
         for (held, new) in self.hints.all().iter().zip(&built.hints) {
             held.fetch_or(new.load(Ordering::Relaxed), Ordering::Relaxed);

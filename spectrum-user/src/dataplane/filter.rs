@@ -13,17 +13,18 @@ use aya::{
     programs::{Program, TestRun as _, TestRunOptions, Xdp},
 };
 use nix::fcntl::Flock;
-use spectrum_common::{address::Address, maps as names};
+use spectrum_common::maps as names;
 
 use super::{
     access_map::AccessMap,
     attach::{self, AttachMode},
     error::Error,
-    lists::FeedList,
+    lists::{self, FeedList},
     maps::Maps,
     packet_log::{self, PacketLog},
     pins::{Found, PROGRAM, Pins, Shape},
     plan::Plan,
+    prepare::{Brief, Prepared},
     samples::Samples,
     signatures::{self, Signature},
     sync::{self, Applied},
@@ -41,7 +42,8 @@ pub struct Filter {
     ebpf: Ebpf,
     maps: Maps,
     place: Option<Place>,
-    feeds: Vec<FeedList>,
+    /// What the maps hold.
+    plan: Option<Plan>,
     _packet_log: Option<PacketLog>,
 }
 
@@ -149,12 +151,12 @@ impl Filter {
     ) -> Result<(Self, AttachMode), Error> {
         pins.remove_leftovers(found)?;
         let mut filter = Self::load_pinned(pins, found)?;
-        filter.follow_feeds(feeds);
         let attached = match found {
             Found::Nothing => None,
             Found::Compatible | Found::Incompatible(_) => attached_to(pins, index),
         };
-        filter.apply_locked(config, addresses)?;
+        let prepared = filter.brief()?.prepare(config, addresses, feeds)?;
+        filter.commit_locked(prepared)?;
         let program = filter.program()?;
         let next = pins.next(PROGRAM);
         program
@@ -168,31 +170,59 @@ impl Filter {
         Ok((filter, mode))
     }
 
-    /// Makes the maps hold what `config` says; packets see the old policy or the new one.
+    /// Makes the maps hold what `config` says, and what no feed does.
     ///
     /// # Errors
     /// A map is too small or the kernel refuses a write.
     pub fn apply(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
+        let prepared = self.brief()?.prepare(config, addresses, &[])?;
+        self.commit(prepared)
+    }
+
+    /// What has to be known of this filter to work out what it should hold.
+    ///
+    /// # Errors
+    /// The kernel refuses a look-up.
+    pub fn brief(&self) -> Result<Brief, Error> {
+        Ok(Brief {
+            slots: sync::slots_in_use(&self.maps)?,
+            lists_in_use: lists::digest_in_use(&self.maps),
+        })
+    }
+
+    /// Makes the maps hold what was prepared for them since the last change; packets see the old
+    /// policy or the new one.
+    ///
+    /// # Errors
+    /// A map is too small or the kernel refuses a write.
+    pub fn commit(&mut self, prepared: Prepared) -> Result<Applied, Error> {
         let _lock = self.lock()?;
-        self.apply_locked(config, addresses)
+        self.commit_locked(prepared)
+    }
+
+    fn commit_locked(&mut self, prepared: Prepared) -> Result<Applied, Error> {
+        let Prepared { plan, lists } = prepared;
+        let applied = sync::apply(&mut self.maps, &plan, lists)?;
+        self.plan = Some(plan);
+        Ok(applied)
+    }
+
+    /// Takes what is over off the lists, and notes how late it is.
+    ///
+    /// # Errors
+    /// The kernel refuses a write.
+    pub fn tidy(&mut self) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let Some(plan) = &self.plan else {
+            return Ok(());
+        };
+        sync::apply(&mut self.maps, plan, None).map(drop)
     }
 
     /// Keeps the command line from changing pinned maps; a private filter needs no lock.
     fn lock(&self) -> Result<Option<Flock<File>>, Error> {
         let lock = self.place.as_ref().map(|place| place.pins.lock());
         lock.transpose()
-    }
-
-    /// What the lists of others hold, from the next [`Filter::apply`] on.
-    pub fn follow_feeds(&mut self, feeds: &[FeedList]) {
-        self.feeds = feeds.to_vec();
-    }
-
-    fn apply_locked(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
-        let addresses: Vec<Address> = addresses.iter().copied().map(Address::from).collect();
-        let slots = sync::slots_in_use(&self.maps)?;
-        let plan = Plan::new(config, &addresses, &slots, &self.feeds)?;
-        sync::apply(&mut self.maps, &plan)
     }
 
     /// Puts a mitigation into the maps, in place of one with the same id at the same app.
@@ -350,7 +380,7 @@ impl Filter {
             ebpf,
             maps,
             place: None,
-            feeds: Vec::new(),
+            plan: None,
         })
     }
 

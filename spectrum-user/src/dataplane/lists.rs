@@ -151,6 +151,7 @@ pub fn put(
         added_s: now,
         expires_s,
     };
+    note_change(table);
     match table.put(key, word) {
         Ok(()) => maps.access.announce()?,
         Err(NoRoom) => grow(maps, key, word)?,
@@ -194,19 +195,44 @@ pub(super) struct Replaced {
     pub(super) scopes: BTreeSet<u32>,
 }
 
-/// Makes the lists of the documents equal to those of the plan. Entries of the operator stay,
-/// unless they are over or their app is gone.
-pub(super) fn replace(maps: &mut Maps, plan: &Plan) -> Result<Replaced, Error> {
+/// The table of the lists of a plan, built ahead of its use.
+pub(super) struct Draft {
+    digest: u64,
+    table: BuiltTable,
+}
+
+impl Draft {
+    /// `None` if the table in use, of this digest, is of the same lists.
+    pub(super) fn new(plan: &Plan, in_use: u64) -> Result<Option<Self>, Error> {
+        let digest = digest(plan);
+        if digest == in_use {
+            return Ok(None);
+        }
+        let now = clock::since_boot_s();
+        let size = size_for(plan.lists.iter().flat_map(|list| list.prefixes.as_slice()))?;
+        let table = built(size, digest, |table| fill(table, plan, &[], now))?;
+        Ok(Some(Self { digest, table }))
+    }
+}
+
+/// The digest of the lists that the table in use was built from.
+pub(super) fn digest_in_use(maps: &Maps) -> u64 {
+    maps.access.table().header(header::DIGEST)
+}
+
+/// Makes the lists of the documents equal to those of the plan; with `draft`, if that is of these
+/// lists. Entries of the operator stay, unless they are over or their app is gone.
+pub(super) fn replace(
+    maps: &mut Maps,
+    plan: &Plan,
+    draft: Option<Draft>,
+) -> Result<Replaced, Error> {
     let now = clock::since_boot_s();
     maps.access.refresh()?;
-    let table = maps.access.table();
     let mut kept = Vec::new();
-    for (key, word) in table
-        .entries()
-        .filter(|(_, word)| word.operator != action::NONE)
-    {
+    for (key, word) in maps.access.of_operator() {
         if word.is_expired(now) || !(key.0 == 0 || plan.apps.contains_key(&key.0)) {
-            forget(table, key, word);
+            forget(maps.access.table(), key, word);
         } else {
             kept.push((
                 key,
@@ -222,41 +248,51 @@ pub(super) fn replace(maps: &mut Maps, plan: &Plan) -> Result<Replaced, Error> {
         .chain(kept.iter().map(|((scope, _), _)| *scope))
         .collect();
     let digest = digest(plan);
-    let replaced = table.header(header::DIGEST) != digest;
+    let replaced = digest_in_use(maps) != digest;
     if replaced {
-        build(maps, plan, &kept, digest, now)?;
+        let draft = draft.filter(|draft| draft.digest == digest);
+        let table = match draft {
+            Some(draft) if add(draft.table.table(), &kept).is_ok() => draft.table,
+            Some(_) | None => build(plan, &kept, digest, now)?,
+        };
+        maps.access.replace(table)?;
     }
     Ok(Replaced { replaced, scopes })
 }
 
-/// Builds the table of a plan, and lets the program read it.
+/// Builds the table of a plan.
 fn build(
-    maps: &mut Maps,
     plan: &Plan,
     kept: &[(EntryKey, Word)],
     digest: u64,
     now: u32,
-) -> Result<(), Error> {
+) -> Result<BuiltTable, Error> {
     let prefixes = plan.lists.iter().flat_map(|list| list.prefixes.as_slice());
     let size = size_for(prefixes.chain(kept.iter().map(|((_, prefix), _)| prefix)))?;
-    let fill = |table: Table<'_>| {
-        for list in &plan.lists {
-            let word = Word {
-                listed: list.action,
-                added_s: now,
-                ..Word::default()
-            };
-            for &prefix in list.prefixes.as_slice() {
-                table.build((list.scope, prefix), word)?;
-            }
+    built(size, digest, |table| fill(table, plan, kept, now))
+}
+
+fn fill(table: Table<'_>, plan: &Plan, kept: &[(EntryKey, Word)], now: u32) -> Result<(), NoRoom> {
+    for list in &plan.lists {
+        let word = Word {
+            listed: list.action,
+            added_s: now,
+            ..Word::default()
+        };
+        for &prefix in list.prefixes.as_slice() {
+            table.build((list.scope, prefix), word)?;
         }
-        for &(key, word) in kept {
-            let listed = table.get(key).unwrap_or_default().listed;
-            table.build(key, Word { listed, ..word })?;
-        }
-        Ok(())
-    };
-    maps.access.replace(built(size, digest, fill)?)
+    }
+    add(table, kept)
+}
+
+/// Adds the operator's entries to those of the documents.
+fn add(table: Table<'_>, kept: &[(EntryKey, Word)]) -> Result<(), NoRoom> {
+    for &(key, word) in kept {
+        let listed = table.get(key).unwrap_or_default().listed;
+        table.build(key, Word { listed, ..word })?;
+    }
+    Ok(())
 }
 
 /// The operator's entry found no place: the same entries in twice as many lines.
@@ -321,6 +357,7 @@ fn full() -> Error {
 
 /// Takes the operator's word back, and with it the entry unless a document has one too.
 fn forget(table: Table<'_>, key: EntryKey, word: Word) {
+    note_change(table);
     if word.listed == action::NONE {
         table.remove(key);
         return;
@@ -332,6 +369,12 @@ fn forget(table: Table<'_>, key: EntryKey, word: Word) {
     };
     // It takes the place of itself.
     let _always_has_room = table.put(key, word);
+}
+
+/// Has whoever knows the operator's entries look at them again.
+fn note_change(table: Table<'_>) {
+    let changes = table.header(header::CHANGES);
+    table.set_header(header::CHANGES, changes.wrapping_add(1));
 }
 
 /// Tells these lists in this order from all others.

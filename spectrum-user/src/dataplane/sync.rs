@@ -24,7 +24,7 @@ use super::{
     attach::AttachMode,
     clock,
     error::Error,
-    lists,
+    lists::{self, Draft},
     maps::Maps,
     plan::{Plan, Slots},
     random,
@@ -63,9 +63,10 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
     write_settings(maps, settings)
 }
 
-pub(super) fn apply(maps: &mut Maps, plan: &Plan) -> Result<Applied, Error> {
+/// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead.
+pub(super) fn apply(maps: &mut Maps, plan: &Plan, draft: Option<Draft>) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
-    let lists = lists::replace(maps, plan)?;
+    let lists = lists::replace(maps, plan, draft)?;
     let slots = plan.apps.keys().copied().collect();
     let signatures = Update::documented(maps, &plan.rules, &slots)?;
     let apps = placed_apps(maps, plan, &before, &lists, &signatures)?;

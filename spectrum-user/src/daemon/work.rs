@@ -1,0 +1,103 @@
+//! What takes too long for the main loop: reading documents, and building tables of a million
+//! entries. Done beside it, one thing at a time.
+
+use std::{future, panic, sync::Arc};
+
+use anyhow::Result;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{
+    Options, load,
+    shield::{Brief, Prepared},
+};
+use crate::config::Config;
+
+/// Why the filters should hold something else; the later says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// A feed lists something else.
+    Feeds,
+    /// The documents may say something else; and who says so.
+    Documents(&'static str),
+}
+
+/// What was done.
+pub(super) enum Done {
+    Loaded(Cause, Result<Arc<Config>>),
+    Prepared(Cause, Arc<Config>, Result<Prepared>),
+}
+
+#[derive(Default)]
+pub(super) struct Work {
+    running: Option<JoinHandle<Done>>,
+    /// What is to be done next.
+    wanted: Option<Cause>,
+}
+
+impl Work {
+    /// Notes that there is something to do.
+    pub(super) fn want(&mut self, cause: Cause) {
+        self.wanted = self.wanted.max(Some(cause));
+    }
+
+    /// What is to be done now, if nothing is being done.
+    pub(super) fn next(&mut self) -> Option<Cause> {
+        self.wanted.take_if(|_| self.running.is_none())
+    }
+
+    /// Whether nothing is done, nor is there anything to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.running.is_none() && self.wanted.is_none()
+    }
+
+    /// Reads the documents.
+    pub(super) fn load(&mut self, cause: Cause, options: Options) {
+        self.running = Some(spawn_blocking(move || {
+            Done::Loaded(cause, load(&options).map(Arc::new))
+        }));
+    }
+
+    /// Works out what the filters should hold.
+    pub(super) fn prepare(&mut self, cause: Cause, config: Arc<Config>, brief: Brief) {
+        self.running = Some(spawn_blocking(move || {
+            let prepared = brief.prepare(&config);
+            Done::Prepared(cause, config, prepared)
+        }));
+    }
+
+    /// Waits for the end of what is being done. Cancel-safe.
+    pub(super) async fn done(&mut self) -> Done {
+        let Some(running) = &mut self.running else {
+            return future::pending().await;
+        };
+        let done = running.await;
+        self.running = None;
+        done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes in the meantime is not forgotten, and documents bring what feeds say with them.
+    #[tokio::test]
+    async fn one_thing_is_done_at_a_time_and_none_is_forgotten() {
+        let mut work = Work::default();
+        work.want(Cause::Feeds);
+        assert_eq!(work.next(), Some(Cause::Feeds));
+        let options = Options {
+            config: "/nowhere/spectrum.toml".into(),
+            detach_on_exit: false,
+        };
+        work.load(Cause::Documents("first"), options);
+        work.want(Cause::Documents("second"));
+        work.want(Cause::Feeds);
+        assert_eq!(work.next(), None);
+        assert!(matches!(work.done().await, Done::Loaded(_, Err(_))));
+        assert!(!work.is_done());
+        assert_eq!(work.next(), Some(Cause::Documents("second")));
+        assert_eq!(work.next(), None);
+        assert!(work.is_done());
+    }
+}
