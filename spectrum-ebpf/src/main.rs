@@ -71,7 +71,7 @@ extern "C" fn answer(ctx: *mut xdp_md, packet: *const Packet) -> u32 {
 }
 
 /// What the benchmarks compare with: the cost of being called at all. Never attached, as the next
-/// two.
+/// three.
 #[xdp(frags)]
 fn bare_drop(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_DROP
@@ -88,6 +88,13 @@ fn bare_drop_vary(ctx: XdpContext) -> u32 {
 #[xdp(frags)]
 fn spectrum_vary(ctx: XdpContext) -> u32 {
     vary::source(&ctx);
+    run(&ctx)
+}
+
+/// [`spectrum`] with a SYN in place of its last answer.
+#[xdp(frags)]
+fn spectrum_again(ctx: XdpContext) -> u32 {
+    vary::answer(&ctx);
     run(&ctx)
 }
 

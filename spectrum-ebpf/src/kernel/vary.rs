@@ -1,5 +1,5 @@
-//! Random sources, for benchmarks: a run repeats one packet, whose every look-up would be in the
-//! processor's caches.
+//! What benchmarks change in a packet, of which a run repeats one: its source, because every look-up
+//! would be in the processor's caches; and an answer, which has taken the place of the packet.
 
 use aya_ebpf::{helpers::bpf_get_prandom_u32, programs::XdpContext};
 
@@ -39,6 +39,38 @@ pub(crate) fn source(ctx: &XdpContext) {
             let low = bpf_get_prandom_u32() as u16;
             network.add(1).cast::<u16>().write_unaligned(low);
         }
+    }
+}
+
+/// Makes the answer to a SYN (untagged, IPv4 without options) the SYN again, with the options that the
+/// answer has.
+#[inline(always)]
+pub(crate) fn answer(ctx: &XdpContext) {
+    const SYN: u8 = 0x02;
+    const SYN_ACK: u8 = 0x12;
+    const TCP: usize = IPV4_SOURCE + 8;
+    let start = ctx.data();
+    if start + TCP + 14 > ctx.data_end() {
+        return;
+    }
+    // SAFETY: as above.
+    unsafe {
+        let flags = (start + TCP + 13) as *mut u8;
+        if *flags & SYN_ACK != SYN_ACK {
+            return;
+        }
+        *flags = SYN;
+        let addresses = (start + IPV4_SOURCE) as *mut u32;
+        let (one, other) = (
+            addresses.read_unaligned(),
+            addresses.add(1).read_unaligned(),
+        );
+        addresses.write_unaligned(other);
+        addresses.add(1).write_unaligned(one);
+        let ports = (start + TCP) as *mut u16;
+        let (one, other) = (ports.read_unaligned(), ports.add(1).read_unaligned());
+        ports.write_unaligned(other);
+        ports.add(1).write_unaligned(one);
     }
 }
 

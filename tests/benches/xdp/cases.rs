@@ -1,10 +1,14 @@
 //! What is measured: packets, and where each must end.
 
+use etherparse::{PacketBuilder, TcpHeader, TcpOptionElement};
+
 use crate::frame::*;
 
 pub(crate) const EDGE: &str = "192.0.2.1";
 pub(crate) const EDGE_V6: &str = "2001:db8::1";
 pub(crate) const CLIENT: &str = "100.64.0.9";
+/// Of many.
+const FIRST_CLIENT: &str = "100.64.0.0";
 pub(crate) const OTHER_CLIENT: &str = "100.64.0.10";
 pub(crate) const CLIENT_V6: &str = "2001:db8:c::9";
 pub(crate) const BLOCKED: &str = "198.18.0.7";
@@ -14,6 +18,8 @@ pub(crate) const BLOCKED: &str = "198.18.0.7";
 pub(crate) enum Sources {
     Same,
     Random,
+    /// The same in each packet, of which the last answer is made a SYN again.
+    Answered,
 }
 
 impl Sources {
@@ -21,19 +27,20 @@ impl Sources {
         match self {
             Self::Same => "spectrum",
             Self::Random => "spectrum_vary",
+            Self::Answered => "spectrum_again",
         }
     }
 
     pub(crate) const fn bare(self) -> &'static str {
         match self {
-            Self::Same => "bare_drop",
+            Self::Same | Self::Answered => "bare_drop",
             Self::Random => "bare_drop_vary",
         }
     }
 }
 
 /// A packet, and the counter in which it must end (nearly always, where sources are random):
-/// `passed`, or the reason of its drop.
+/// `passed`, `challenged`, or the reason of its drop.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) sources: Sources,
@@ -41,8 +48,9 @@ pub(crate) struct Case {
     pub(crate) ends_in: &'static str,
     /// At most this many times a bare drop.
     pub(crate) goal: Option<f64>,
-    /// The packet belongs to a TCP connection that has proved itself.
-    pub(crate) is_verified: bool,
+    /// How many TCP connections have proved themselves, the packet's own first: their sources follow
+    /// one another.
+    pub(crate) verified: u32,
 }
 
 pub(crate) fn case(name: &'static str, frame: Vec<u8>, ends_in: &'static str) -> Case {
@@ -52,7 +60,7 @@ pub(crate) fn case(name: &'static str, frame: Vec<u8>, ends_in: &'static str) ->
         frame,
         ends_in,
         goal: None,
-        is_verified: false,
+        verified: 0,
     }
 }
 
@@ -71,13 +79,37 @@ fn random(name: &'static str, frame: Vec<u8>, goal: f64) -> Case {
 }
 
 /// Of sources that differ in so many bits.
-fn flood(name: &'static str, frame: Vec<u8>, bits: u8, ends_in: &'static str) -> Case {
+fn flood(name: &'static str, frame: Vec<u8>, bits: u8, ends_in: &'static str, goal: f64) -> Case {
     // Where the program that varies them looks for their number.
     let identification = IP + 5;
     Case {
         ends_in,
-        ..random(name, with(frame, identification, bits), 5.0)
+        ..random(name, with(frame, identification, bits), goal)
     }
+}
+
+/// What Linux sends.
+fn syn_with_options(port: u16) -> Vec<u8> {
+    use TcpOptionElement::{
+        MaximumSegmentSize, Noop, SelectiveAcknowledgementPermitted, Timestamp, WindowScale,
+    };
+    let mut header = TcpHeader::new(CLIENT_PORT, port, 1, 64_240);
+    header.syn = true;
+    let options = [
+        MaximumSegmentSize(1460),
+        SelectiveAcknowledgementPermitted,
+        Timestamp(1, 0),
+        Noop,
+        WindowScale(7),
+    ];
+    header.set_options(&options).unwrap();
+    let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().octets();
+    let segment = PacketBuilder::ethernet2([2; 6], [4; 6])
+        .ipv4(ip(CLIENT), ip(EDGE), 64)
+        .tcp_header(header);
+    let mut frame = Vec::new();
+    segment.write(&mut frame, &[]).unwrap();
+    frame
 }
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -202,30 +234,35 @@ pub(crate) fn cases() -> Vec<Case> {
             udp(CLIENT, EDGE, 9400),
             10,
             "ceiling",
+            5.0,
         ),
         flood(
             "drop: above the ceiling, 65,536 random sources",
             udp(CLIENT, EDGE, 9400),
             16,
             "ceiling",
+            5.0,
         ),
         flood(
             "drop: above the ceiling, 16,777,216 random sources",
             udp(CLIENT, EDGE, 9400),
             24,
             "ceiling",
+            5.0,
         ),
         flood(
             "drop: SYNs above the ceiling, 16,777,216 random sources",
             syn(CLIENT, EDGE, 93),
             24,
             "ceiling",
+            5.0,
         ),
         flood(
             "drop: no TCP session, 16,777,216 random sources",
             udp(CLIENT, EDGE, 9401),
             24,
             "no_tcp_session",
+            5.0,
         ),
         case(
             "drop: custom rule, the last of 16 in 4 masks",
@@ -234,11 +271,30 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case {
             goal: Some(3.0),
-            is_verified: true,
+            verified: 1,
             ..case(
                 "pass: TCP data of a verified connection",
                 tcp(CLIENT, EDGE, 94, ACK | PSH),
                 "passed",
+            )
+        },
+        Case {
+            verified: 1 << 16,
+            ..flood(
+                "pass: TCP data of 65,536 verified connections",
+                tcp(FIRST_CLIENT, EDGE, 94, ACK | PSH),
+                16,
+                "passed",
+                3.0,
+            )
+        },
+        Case {
+            sources: Sources::Answered,
+            goal: Some(25.0),
+            ..case(
+                "answer: SYN with a cookie",
+                syn_with_options(95),
+                "challenged",
             )
         },
         Case {

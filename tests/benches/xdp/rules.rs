@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use spectrum_user::config::{
-    Config, Mode, TcpSession, Transport,
+    Config, Mode, TcpSession, Transport, When,
     rule::{Action, Conditions, Payload, Rule},
 };
 
@@ -24,12 +24,14 @@ pub(crate) fn config() -> Config {
         app("crowded", Udp, 9400, 9400),
         app("crowded-tcp", Tcp, 93, 93),
         app("stateful", Tcp, 94, 94),
+        app("challenged", Tcp, 95, 95),
         app("guests", Udp, 9401, 9401),
     ];
     for app in &mut apps {
         let rules = &mut app.protection;
         match app.name.as_str() {
             "ssh" => rules.allow = nets(&["203.0.113.0/24"]),
+            "challenged" => rules.syn_challenge.when = When::Always,
             "stateful" => rules.out_of_state = Mode::Enforce,
             "rated" => {
                 rules.packet_rate = rate(Mode::Enforce, 1);

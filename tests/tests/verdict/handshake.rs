@@ -2,11 +2,8 @@
 //! belong to nothing.
 
 use std::{
-    fs,
-    io::Write as _,
     net::{IpAddr, SocketAddr, TcpListener},
     os::fd::AsRawFd as _,
-    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -16,15 +13,11 @@ use etherparse::{
     Ethernet2Header, Ipv4Header, NetHeaders, PacketBuilder, PacketHeaders, TcpHeader,
     TcpOptionElement, TransportHeader,
 };
-use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Socket, Type};
 use spectrum_common::reason::Reason::{Blocked, ClosedPort, OutOfState};
 use spectrum_user::{
     config::Mode,
-    dataplane::{
-        Terms,
-        lists::{self, Action},
-    },
+    dataplane::lists::{self, Action},
 };
 
 use crate::{
@@ -33,6 +26,7 @@ use crate::{
         EDGE, EDGE_V6, Fixture, WARY_ABOVE,
     },
     frame::*,
+    host,
 };
 
 /// A host that has the addresses of the edge and of its clients.
@@ -79,25 +73,15 @@ const CLIENT: &str = "100.64.0.9";
 const CLIENT_V6: &str = "2001:db8:c::9";
 const CLIENT_PORT: u16 = 40_000;
 
-const TERMS: Terms = Terms {
-    sack: true,
-    window_scaling: true,
-    ecn: true,
-    window: 65_500,
-    window_scale: 7,
-    hop_limit: 64,
-};
-
 /// Plays on a host of its own, whose apps listen and are marked.
 pub(crate) fn on_a_host(play: Play) -> Result<()> {
     let play = || {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        prepare_host()?;
+        host::enter(&[EDGE, CLIENT, EDGE_V6, CLIENT_V6])?;
         let listen = |port: u16| TcpListener::bind((IpAddr::from([0_u16; 8]), port));
         let listener = listen(GUARDED)?;
         let _others = [listen(WARY)?, listen(LENIENT)?];
         let mut fixture = Fixture::new(Mode::Enforce)?;
-        fixture.filter().set_terms(Some(&TERMS))?;
+        fixture.filter().set_terms(Some(&host::TERMS))?;
         mark(&mut fixture)?;
         play(&mut Host { fixture, listener })
     };
@@ -105,33 +89,6 @@ pub(crate) fn on_a_host(play: Play) -> Result<()> {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
     })
-}
-
-fn prepare_host() -> Result<()> {
-    // Cookies always: else the kernel marks no listener.
-    set_sysctl("tcp_syncookies", "2")?;
-    set_sysctl("tcp_timestamps", "2")?;
-    let mut ip = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()?;
-    let lines = format!(
-        "link set lo up
-         address add {EDGE}/32 dev lo
-         address add {CLIENT}/32 dev lo
-         address add {EDGE_V6}/128 dev lo nodad
-         address add {CLIENT_V6}/128 dev lo nodad\n"
-    );
-    ip.stdin
-        .take()
-        .context("no input")?
-        .write_all(lines.as_bytes())?;
-    ensure!(ip.wait()?.success(), "ip failed");
-    Ok(())
-}
-
-fn set_sysctl(key: &str, value: &str) -> Result<()> {
-    Ok(fs::write(format!("/proc/sys/net/ipv4/{key}"), value)?)
 }
 
 fn mark(fixture: &mut Fixture) -> Result<()> {
@@ -416,7 +373,7 @@ fn unmarked(Host { fixture, .. }: &mut Host) -> Result<()> {
     let owner = Some("guarded");
     fixture.filter().set_terms(None)?;
     fixture.check(&frame, owner, Passed)?;
-    fixture.filter().set_terms(Some(&TERMS))?;
+    fixture.filter().set_terms(Some(&host::TERMS))?;
     fixture.check(&frame, owner, Challenged)
 }
 
@@ -465,7 +422,7 @@ fn a_connection_passes(Host { fixture, .. }: &mut Host) -> Result<()> {
 
 /// Who has not answered yet proves nothing, but may answer.
 fn a_handshake_passes(Host { fixture, listener }: &mut Host) -> Result<()> {
-    set_sysctl("tcp_syncookies", "1")?;
+    host::set_sysctl("tcp_syncookies", "1")?;
     wait_for_data(listener)?;
     let connection = connect(CLIENT, EDGE, GUARDED)?;
     let frame = tcp(CLIENT, EDGE, GUARDED, ACK);

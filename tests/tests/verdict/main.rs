@@ -15,6 +15,8 @@ mod budget;
 mod fixture;
 mod frame;
 mod handshake;
+#[path = "../support/host.rs"]
+mod host;
 #[path = "../support/policy.rs"]
 mod policy;
 mod rules;
