@@ -11,6 +11,7 @@ use spectrum_common::{
 };
 use spectrum_ebpf::{
     access::Listed,
+    geo,
     parse::{Fragment, Kind, Packet, parse, protocol},
     policy::decide,
     signatures::Ruling,
@@ -19,7 +20,7 @@ use spectrum_ebpf::{
 };
 
 use crate::frame::Shape;
-use world::{Facts, World};
+use world::{COUNTRY, Facts, SYSTEM, World};
 
 const SLOT: u32 = 1;
 /// The port of the app; others are closed.
@@ -159,6 +160,11 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
             Reason::NotAllowed,
             own != Listed::Allowed,
         );
+        let is_let_in = facts.may_be_listed && facts.global == Listed::Allowed;
+        let is_exempt = own == Listed::Allowed || is_let_in;
+        let refuses = |question| !is_exempt && geo::says(&facts.answers, question);
+        at(SLOT, app.countries, Reason::Country, refuses(COUNTRY));
+        at(SLOT, app.asns, Reason::Asn, refuses(SYSTEM));
         if !is_tcp {
             at(SLOT, app.reflectors, Reason::Reflector, facts.is_reflector);
             let length = u32::from(packet.datagram_length);

@@ -6,6 +6,7 @@ use std::{borrow::Borrow, collections::BTreeMap, ops::RangeInclusive};
 use arbitrary::{Arbitrary, Unstructured};
 use spectrum_common::{
     app::{App, mode},
+    geo::Answers,
     reason::Reason,
     signature::{SignatureMask, SignatureRule, SignatureSet},
 };
@@ -99,7 +100,7 @@ pub fn run(data: &[u8]) {
         if packet.kind != Kind::Addressed || !packet.has_ports {
             continue;
         }
-        let tables = InMemory(&placed);
+        let tables = InMemory(&placed, Answers::default());
         let found = signatures::judge(&tables, frame.as_slice(), &packet, SLOT, &app);
         let searched = searched(&rules, &mitigations, &frame, &packet);
         assert_eq!(found, searched, "{packet:?}\n{rules:#?}\n{mitigations:?}");
@@ -145,6 +146,7 @@ fn rule((id, wanted): (u32, &Wanted)) -> (Rule, u32) {
             offset: (offset % 30).into(),
             bytes: bytes[..usize::from(length % 3) + 1].to_vec(),
         }),
+        ..Conditions::default()
     };
     let rule = Rule {
         id,
@@ -269,8 +271,8 @@ fn matches(conditions: &Conditions, frame: &[u8], packet: &Packet) -> bool {
         })
 }
 
-/// The maps' contents. No packet is within a rate, so that every match shows.
-struct InMemory<'a>(&'a Placed);
+/// The maps' contents, and what holds for the source. No packet is within a rate, so that every match shows.
+struct InMemory<'a>(&'a Placed, Answers);
 
 impl Signatures for InMemory<'_> {
     fn mask(&self, index: u32) -> Option<impl Borrow<SignatureMask>> {
@@ -287,6 +289,10 @@ impl Signatures for InMemory<'_> {
 
     fn now_ns(&self) -> u64 {
         NOW
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.1
     }
 
     fn hit(&self, _index: u32, _rule: &SignatureRule, _packet: &Packet) -> bool {

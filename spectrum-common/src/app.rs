@@ -69,7 +69,8 @@ pub struct App {
     pub masks: [u8; MASKS_PER_APP],
     /// How many of [`App::masks`] are in use; 0 costs a packet nothing.
     pub mask_count: u32,
-    pub reserved: u32,
+    /// Who asks where a source is: [`asked_by`](crate::geo::asked_by). 0 costs a packet nothing.
+    pub geo: u32,
     /// On all sources together.
     pub ceiling: Ceiling,
     /// The id of the TCP app with which a source has to hold a connection.
@@ -81,4 +82,13 @@ pub struct App {
     /// Bytes of payload that a datagram may have, at least and at most.
     pub datagram_least: u32,
     pub datagram_most: u32,
+    /// [`mode`] of the rule on countries.
+    pub countries: u32,
+    /// The question whether a source is in a country that the app refuses: see
+    /// [`geo`](crate::geo).
+    pub refused_countries: u32,
+    /// [`mode`] of the rule on autonomous systems.
+    pub asns: u32,
+    /// The question whether a source is in a system that the app refuses.
+    pub refused_asns: u32,
 }

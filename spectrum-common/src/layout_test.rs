@@ -12,6 +12,7 @@ use crate::{
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     flow::{Flow, FlowSet},
+    geo::Answers,
     handshake::{Challenge, Handshake, Listener},
     maps,
     proven::ProvenSet,
@@ -27,12 +28,13 @@ use crate::{
 fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Address>(), 16);
     assert_eq!(size_of::<Line>(), 64);
+    assert_eq!(size_of::<Answers>(), 2 * 8);
     assert_eq!(size_of::<RateLimit>(), 8 + 8 + 4 + 4);
     assert_eq!(size_of::<Bound>(), 3 * 8);
     assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
     assert_eq!(
         size_of::<App>(),
-        16 + 10 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4
+        16 + 10 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4 + 4 * 4
     );
     assert_eq!(size_of::<CeilingUse>(), 64);
     assert_eq!(size_of::<CeilingShare>(), 3 * 8);
@@ -63,7 +65,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<SignatureSet>(), 4 * 4 + 4 * 4);
     assert_eq!(
         size_of::<SignatureRule>(),
-        32 + 5 * 4 + 3 * 4 + 2 + 6 + 8 + 24
+        32 + 5 * 4 + 3 * 4 + 2 + 2 + 4 + 8 + 24
     );
     assert_eq!(size_of::<SignatureHits>(), 3 * 8);
 }

@@ -20,6 +20,7 @@ pub mod counters;
 pub mod edge;
 pub mod event;
 pub mod flow;
+pub mod geo;
 pub mod handshake;
 pub mod maps;
 pub mod proven;

@@ -24,6 +24,11 @@ pub const ACCESS_HINTS: &str = "access_hints";
 pub const ACCESS: &str = "access";
 /// That table itself: a pin beside those of the maps of the object.
 pub const ACCESS_TABLE: &str = "access_table";
+/// `ArrayOfMaps` of 1 `Array` of [`Line`](crate::access::Line): the table of countries and
+/// autonomous systems ([`geo`](crate::geo)), which is replaced as a whole.
+pub const GEO: &str = "geo";
+/// That table itself, as [`ACCESS_TABLE`].
+pub const GEO_TABLE: &str = "geo_table";
 /// `PerCpuArray` of [`AppCounters`](crate::counters::AppCounters) by slot.
 pub const COUNTERS: &str = "counters";
 /// `Array` of [`SourceSet`](crate::source::SourceSet).
@@ -75,6 +80,7 @@ pub const PINNED: &[&str] = &[
     REFLECTORS,
     ACCESS_HINTS,
     ACCESS,
+    GEO,
     COUNTERS,
     SOURCES,
     SIGNATURE_MASKS,

@@ -87,6 +87,10 @@ reasons! {
     SynRate syn_rate = 9,
     /// TCP that belongs to no connection: neither a socket nor an earlier proof knows its flow.
     OutOfState out_of_state = 10,
+    /// The source is in a country that the app does not admit.
+    Country country = 11,
+    /// The source is in an autonomous system that the app does not admit.
+    Asn asn = 12,
     /// The packet has what the packets of a flood have in common: a signature that the mitigation
     /// engine installed.
     Signature signature = 13,

@@ -80,7 +80,12 @@ pub struct SignatureRule {
     pub destination_port: [u16; 2],
     /// First and last TTL or hop limit.
     pub hops: [u8; 2],
-    pub reserved: [u8; 6],
+    /// The number of the question ([`geo`](crate::geo)) whether the source is in one of the rule's
+    /// countries, or of [`ANYWHERE`](crate::geo::ANYWHERE).
+    pub countries: u8,
+    /// The same for autonomous systems.
+    pub asns: u8,
+    pub reserved: [u8; 4],
     /// The rule has no effect from here on, in nanoseconds of `CLOCK_MONOTONIC_COARSE`; 0 = never
     /// expires.
     pub expires_ns: u64,

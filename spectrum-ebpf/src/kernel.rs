@@ -14,6 +14,7 @@ pub(crate) mod events;
 pub(crate) mod facts;
 pub(crate) mod flows;
 pub(crate) mod frame;
+pub(crate) mod geo;
 pub(crate) mod handshake;
 pub(crate) mod headers;
 pub(crate) mod log;
@@ -31,6 +32,7 @@ use aya_ebpf::programs::XdpContext;
 use spectrum_common::{address::Address, app::App, edge::Edge, settings::Settings};
 use spectrum_ebpf::{
     access::Listed,
+    geo::Objection,
     limits::Admission,
     parse::Packet,
     signatures::Opinion,
@@ -83,6 +85,11 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn look_up(&self, scope: u32, source: &Address) -> Listed {
         access::look_up(scope, source)
+    }
+
+    #[inline(always)]
+    fn judge_place(&self, source: &Address, is_exempt: bool, app: &App) -> Objection {
+        Objection::from_bits(geo::judge_place(source, is_exempt.into(), app))
     }
 
     #[inline(always)]

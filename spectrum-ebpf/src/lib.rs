@@ -4,8 +4,8 @@
 //! - [`parse`]: bytes become facts about a packet.
 //! - [`tables`]: what the policy asks of the configuration and of the past.
 //! - [`edges`]: where they find an edge address.
-//! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), the
-//!   [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
+//! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), where
+//!   sources are ([`geo`]), the [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
 //!   under which those have precedence that have [`proven`] to be real.
 //! - [`flows`]: connections that have proved themselves. [`challenge`]: when SYNs are answered with
 //!   cookies. [`answer`]: what is answered.
@@ -25,6 +25,7 @@ pub mod ceiling;
 pub mod challenge;
 pub mod edges;
 pub mod flows;
+pub mod geo;
 pub mod limits;
 pub mod packet;
 pub mod parse;

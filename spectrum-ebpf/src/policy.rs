@@ -3,7 +3,7 @@
 //! 1. What is not for an edge address is not ours, and passes.
 //! 2. Broken packets.
 //! 3. Fragments without ports, and ports without an app.
-//! 4. The app's lists.
+//! 4. The app's lists, then the countries and autonomous systems that it admits.
 //! 5. Reflectors, sizes of datagrams, and fragments.
 //! 6. Signatures: the operator's custom rules, then mitigations.
 //! 7. A TCP session with another app, where one is asked for; rates of each source; TCP segments that
@@ -24,6 +24,7 @@ use spectrum_common::{
     access::GLOBAL_SCOPE,
     app::{App, HOST_SLOT, mode},
     edge::Edge,
+    geo::asked_by,
     reason::Reason,
 };
 
@@ -192,7 +193,11 @@ fn judge_origin(
     app: &App,
     tables: &impl Tables,
 ) -> Result<(), Dropped> {
-    judge_lists(case, packet, app, tables)?;
+    let is_exempt = judge_lists(case, packet, app, tables)?;
+    if app.geo & asked_by::APP != 0 {
+        let objection = tables.judge_place(&packet.source, is_exempt, app);
+        case.matched(objection.mode, objection.reason())?;
+    }
     if packet.protocol == protocol::UDP {
         judge_datagram(case, packet, app, tables)?;
     }
@@ -227,16 +232,18 @@ fn judge_datagram(
 }
 
 /// The blocklist, then the allowlist. An entry of the global scope that allows exempts from global
-/// blocks alone: only the app's own scope says who is on its allowlist.
+/// blocks alone: only the app's own scope says who is on its allowlist. Says whether an entry of
+/// either allows the source, which exempts it from the rules on where it is.
 #[inline(always)]
 fn judge_lists(
     case: &mut Case,
     packet: &Packet,
     app: &App,
     tables: &impl Tables,
-) -> Result<(), Dropped> {
-    if app.blocklist == mode::OFF && app.allowlist == mode::OFF {
-        return Ok(());
+) -> Result<bool, Dropped> {
+    let asks_place = app.geo & asked_by::APP != 0;
+    if app.blocklist == mode::OFF && app.allowlist == mode::OFF && !asks_place {
+        return Ok(false);
     }
     let may_be_listed = tables.may_be_listed(&packet.source);
     let own = if may_be_listed && app.has_access_entries != 0 {
@@ -244,16 +251,18 @@ fn judge_lists(
     } else {
         Listed::Nowhere
     };
-    if may_be_listed && app.blocklist != mode::OFF {
+    let mut is_exempt = own == Listed::Allowed;
+    if may_be_listed && (app.blocklist != mode::OFF || asks_place) {
         let global = tables.look_up(GLOBAL_SCOPE, &packet.source);
         if global == Listed::Blocked || own == Listed::Blocked {
             case.matched(app.blocklist, Reason::Blocked)?;
         }
+        is_exempt |= global == Listed::Allowed;
     }
     if own != Listed::Allowed {
         case.matched(app.allowlist, Reason::NotAllowed)?;
     }
-    Ok(())
+    Ok(is_exempt)
 }
 
 /// What every packet meets: signatures, the session that an app may ask for, and rates per source.

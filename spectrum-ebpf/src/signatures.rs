@@ -5,6 +5,7 @@ use core::borrow::Borrow;
 
 use spectrum_common::{
     app::{App, mode},
+    geo::Answers,
     reason::Reason,
     signature::{
         Fields, MASKS_PER_APP, SETS, SignatureMask, SignatureRule, SignatureSet, WAYS, action,
@@ -13,6 +14,7 @@ use spectrum_common::{
 };
 
 use crate::{
+    geo,
     packet::Bytes,
     parse::{Fragment, Packet},
 };
@@ -27,6 +29,14 @@ pub trait Signatures {
 
     /// The clock of [`SignatureRule::expires_ns`].
     fn now_ns(&self) -> u64;
+
+    /// What holds for the source of the packet, see [`geo`].
+    fn answers(&self) -> &Answers;
+
+    /// See [`examine`].
+    fn examine(&self, index: u32, mask: u32, key: &Fields, packet: &Packet) -> u64 {
+        examine(self, index, mask, key, packet)
+    }
 
     /// Notes that a rule has matched; for one that limits a rate, says whether the packet is
     /// within it.
@@ -180,28 +190,45 @@ fn look_up(tables: &impl Signatures, mask: u32, key: &Fields, packet: &Packet, f
         if candidate != tag {
             continue;
         }
-        let Some(rule) = tables.rule(index) else {
-            continue;
-        };
-        let rule = rule.borrow();
-        if rule.mask != mask || rule.key != *key || !is_in_ranges(rule, packet) {
-            continue;
-        }
-        if rule.expires_ns != 0 && tables.now_ns() >= rule.expires_ns {
-            continue;
-        }
-        let best = match rule.mode {
+        let found_rule = tables.examine(index, mask, key, packet);
+        #[expect(clippy::cast_possible_truncation, reason = "the parts of a number")]
+        let (order, mode) = ((found_rule >> 32) as u32, found_rule as u32);
+        let best = match mode {
             mode::MONITOR => &mut found.monitored,
             mode::ENFORCE => &mut found.enforced,
             _ => continue,
         };
-        if rule.order < best.order {
-            *best = Match {
-                order: rule.order,
-                rule: index,
-            };
+        if order < best.order {
+            *best = Match { order, rule: index };
         }
     }
+}
+
+/// The place of a rule in the order (high bits) and its mode (low bits), if what `mask` leaves of a
+/// packet is what the rule looks for; else 0, as for one that is off.
+#[inline(always)]
+pub fn examine(
+    tables: &(impl Signatures + ?Sized),
+    index: u32,
+    mask: u32,
+    key: &Fields,
+    packet: &Packet,
+) -> u64 {
+    let Some(rule) = tables.rule(index) else {
+        return 0;
+    };
+    let rule = rule.borrow();
+    if rule.mask != mask || rule.key != *key || !is_in_ranges(rule, packet) {
+        return 0;
+    }
+    let answers = tables.answers();
+    if !geo::says(answers, rule.countries.into()) || !geo::says(answers, rule.asns.into()) {
+        return 0;
+    }
+    if rule.expires_ns != 0 && tables.now_ns() >= rule.expires_ns {
+        return 0;
+    }
+    u64::from(rule.order) << 32 | u64::from(rule.mode)
 }
 
 #[inline(always)]

@@ -9,7 +9,9 @@ use spectrum_common::{
     settings::Settings,
 };
 
-use crate::{access::Listed, limits::Admission, parse::Packet, signatures::Opinion};
+use crate::{
+    access::Listed, geo::Objection, limits::Admission, parse::Packet, signatures::Opinion,
+};
 
 /// The tables that the daemon fills and the program reads: BPF maps in the kernel, copies of their
 /// elements anywhere else.
@@ -30,6 +32,10 @@ pub trait Tables {
 
     /// See [`look_up`](crate::access::look_up).
     fn look_up(&self, scope: u32, source: &Address) -> Listed;
+
+    /// What the app's rules on countries and autonomous systems say of a source, see
+    /// [`Objection::to`]. Only asked of apps that have some.
+    fn judge_place(&self, source: &Address, is_exempt: bool, app: &App) -> Objection;
 
     /// Word `word` of a set of reflector ports; 0 if there is no such set.
     fn reflector_ports(&self, set: u32, word: u16) -> u64;

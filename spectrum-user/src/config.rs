@@ -9,6 +9,7 @@ mod document;
 mod errors;
 mod feed;
 mod host;
+mod place;
 mod prefix;
 mod protection;
 mod read;
@@ -17,6 +18,7 @@ mod source;
 mod words;
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,6 +32,7 @@ pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
 pub use host::{EventOutput, Host, SynAnswers, XdpMode};
+pub use place::{Admission, Geo};
 pub use prefix::{PrefixError, parse_prefix};
 pub use protection::{
     Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity,
@@ -38,6 +41,8 @@ pub use protection::{
 
 use errors::Problem;
 use source::Source;
+
+use crate::geo::Question;
 
 /// What to do about a document that cannot be read.
 const HOST_HELP: &str = "create it, or name another with `--config PATH`";
@@ -49,6 +54,13 @@ pub struct Config {
     pub host: Host,
     /// Sorted by name.
     pub apps: Vec<Arc<App>>,
+}
+
+impl Config {
+    /// Everything that apps and rules ask of where sources are, each once.
+    pub fn questions(&self) -> BTreeSet<Question> {
+        place::all_questions(&self.host, self.apps.iter().map(|app| &app.protection))
+    }
 }
 
 /// Reads `spectrum.toml` and the apps of its `apps_dir`.
@@ -79,11 +91,16 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
         })
         .collect();
     problems.extend(clash::between_apps(&drafts));
+    if !draft.has_databases {
+        let of_apps = drafts.iter().flat_map(|app| &app.asking);
+        problems.extend(clash::without_databases(draft.asking.iter().chain(of_apps)));
+    }
 
     let mut apps: Vec<App> = drafts.into_iter().filter_map(|draft| draft.app).collect();
     if let Some(host) = &draft.host {
         problems.extend(clash::beyond_capacity(host, &apps, path));
         problems.extend(clash::between_feeds_and_apps(host, &apps, path));
+        problems.extend(clash::too_many_questions(host, &apps, path));
     }
     match draft.host {
         Some(host) if problems.is_empty() => {

@@ -9,6 +9,7 @@ mod captures;
 mod handshake;
 mod lists;
 mod mitigator;
+mod places;
 mod recent;
 mod reload;
 mod shield;
@@ -44,6 +45,7 @@ use crate::{
     dataplane::{events::Reader, room},
     event,
     feeds::Feeds,
+    geo::Databases,
     mitigation,
     proxy::{self, Proxy},
     status::{self, DaemonStatus, Lists, Status},
@@ -120,6 +122,7 @@ struct Daemon {
     event_log: event::Writer,
     recent: RecentDrops,
     feeds: Feeds,
+    databases: Databases,
     started: Timestamp,
     configured: Timestamp,
     /// Tasks that only bring things here; ended with the daemon.
@@ -148,7 +151,10 @@ impl Daemon {
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
         let mut feeds = lists::feeds();
         lists::follow(&mut feeds, &config);
-        let mut shield = Shield::raise(&config, lists::of_feeds(&feeds, &config))?;
+        let mut databases = Databases::default();
+        places::follow(&mut databases, &config).await;
+        let listed = lists::of_feeds(&feeds, &config);
+        let mut shield = Shield::raise(&config, listed, databases.places())?;
         let handshake = Handshake::new(&config.host.control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
@@ -169,6 +175,7 @@ impl Daemon {
             event_log,
             recent: RecentDrops::default(),
             feeds,
+            databases,
             started: now,
             configured: now,
             tasks,
@@ -207,9 +214,10 @@ impl Daemon {
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
                 update = self.feeds.updated() => {
                     if self.feeds.take(update) {
-                        self.want(Cause::Feeds);
+                        self.want(Cause::Others);
                     }
                 }
+                update = self.databases.updated() => self.take_places(update),
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
@@ -319,7 +327,7 @@ impl Daemon {
             }
             Request::Lists => reply.send(Ok(self.lists())).await,
             Request::RefreshFeeds { name } => {
-                reply.send(Ok(self.feeds.refresh(name.as_deref()))).await;
+                reply.send(Ok(self.refresh_lists(name.as_deref()))).await;
             }
             Request::Capture { filter } => {
                 let names = self.shield.names();
@@ -331,6 +339,7 @@ impl Daemon {
     fn lists(&self) -> Lists {
         Lists {
             feeds: self.feeds.statuses(),
+            databases: self.databases.statuses(),
             documents: lists::documented(&self.config),
             operator: self.shield.operator_entries(),
         }

@@ -14,6 +14,8 @@ mod detach;
 mod error;
 pub mod events;
 mod filter;
+mod geo;
+mod geo_table;
 mod handshake;
 mod interface;
 pub mod lists;
@@ -30,6 +32,7 @@ pub mod samples;
 mod shared_words;
 pub mod signatures;
 mod sync;
+mod table_map;
 pub mod tables;
 mod veth;
 

@@ -3,7 +3,7 @@
 //! - [`cli`]: the words of the command line, and what each does.
 //! - [`config`]: documents become valid types, or an error that names file, line and remedy.
 //! - [`daemon`]: the life of the process; hands the configuration to the next two.
-//! - [`feeds`]: lists that others keep.
+//! - [`feeds`]: lists that others keep. [`geo`]: where addresses are, by databases that others keep.
 //! - [`dataplane`]: the XDP filters and their maps.
 //! - [`mitigation`]: samples of what comes become signatures that the filters enforce.
 //! - [`proxy`]: what passes the filters, on its way to the origins; [`event`] keeps the record.
@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod event;
 pub mod feeds;
+pub mod geo;
 pub mod mitigation;
 pub mod proxy;
 pub mod recording;

@@ -15,6 +15,7 @@ use crate::{
         signatures::Hits,
     },
     feeds::FeedStatus,
+    geo::DatabaseStatus,
     mitigation::{Evidence, View},
     proxy,
 };
@@ -37,6 +38,8 @@ pub struct Status {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lists {
     pub feeds: Vec<FeedStatus>,
+    /// Where addresses are.
+    pub databases: Vec<DatabaseStatus>,
     /// Entries in the documents.
     pub documents: usize,
     /// Entries of `spectrum block` and `spectrum allow`.

@@ -31,7 +31,10 @@ mod rules;
 #[path = "xdp/xdp_filter.rs"]
 mod xdp_filter;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -74,7 +77,7 @@ fn main() -> Result<()> {
     host::enter(&[EDGE])?;
     let mut filter = Filter::load_private()?;
     let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
-    filter.apply(&config(), &addresses)?;
+    filter.apply(&config(), &addresses, &Arc::default())?;
     let crowded = AppId::from_file_stem("crowded");
     filter.maps().prove([(crowded, CLIENT.parse()?)])?;
     let listener = TcpListener::bind((EDGE, CHALLENGED_PORT))?;

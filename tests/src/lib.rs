@@ -7,6 +7,7 @@
 //! - [`daemon`]: Spectrum itself, on the edge, as its users see it: documents, command line, JSON;
 //! - [`origin`]: what is protected;
 //! - [`demo`]: all of it at once, live;
+//! - [`mmdb`]: databases of where addresses are;
 //! - [`load`] and [`peers`]: what is measured, and beside whom; [`flood`]: who survives an attack.
 //!
 //! Everything that a lab makes carries the process id of its maker in its name ([`leftovers`]),
@@ -21,6 +22,7 @@ pub mod guest;
 pub mod interrupt;
 pub mod leftovers;
 pub mod load;
+pub mod mmdb;
 pub mod netns;
 pub mod origin;
 pub mod packet;

@@ -9,11 +9,13 @@ use spectrum_common::{
     app::{App, RateLimit, mode},
     ceiling::Ceiling,
     edge::Edge,
+    geo::{ANYWHERE, Answers, asked_by},
     reason::Reason,
     settings::Settings,
 };
 use spectrum_ebpf::{
     access::Listed,
+    geo::Objection,
     limits::Admission,
     parse::{Packet, flag},
     signatures::{Opinion, Ruling},
@@ -22,6 +24,10 @@ use spectrum_ebpf::{
 
 use super::{PORT, SLOT};
 use crate::frame::EDGE;
+
+/// The questions that the app asks about places.
+pub(super) const COUNTRY: u32 = 1;
+pub(super) const SYSTEM: u32 = 64;
 
 /// Modes and answers, as numbers of which some are the same.
 #[derive(Arbitrary, Debug)]
@@ -59,6 +65,10 @@ pub(super) struct World {
     is_verified: bool,
     least: u8,
     most: u8,
+    countries: u8,
+    asns: u8,
+    is_abroad: bool,
+    is_in_refused_system: bool,
 }
 
 /// The world, as the policy asks for it.
@@ -78,6 +88,7 @@ pub(super) struct Facts {
     pub(super) challenges: bool,
     pub(super) is_verified: bool,
     pub(super) opinion: Opinion,
+    pub(super) answers: Answers,
     pub(super) holder: Holder,
     /// The slot that a flow has proved itself to.
     pub(super) noted: Cell<Option<u32>>,
@@ -112,6 +123,15 @@ impl Facts {
             datagrams: mode(world.datagrams),
             datagram_least: world.least.into(),
             datagram_most: world.most.into(),
+            geo: if [mode(world.countries), mode(world.asns)] == [mode::OFF; 2] {
+                0
+            } else {
+                asked_by::APP
+            },
+            countries: mode(world.countries),
+            refused_countries: COUNTRY,
+            asns: mode(world.asns),
+            refused_asns: SYSTEM,
             ..App::default()
         };
         Self {
@@ -142,6 +162,12 @@ impl Facts {
             challenges: world.challenges,
             is_verified: world.is_verified,
             opinion: opinion(world.opinion),
+            answers: Answers {
+                words: [
+                    1 << ANYWHERE | u64::from(world.is_abroad) << COUNTRY,
+                    world.is_in_refused_system.into(),
+                ],
+            },
             holder: holder(world.holder),
             noted: Cell::new(None),
         }
@@ -204,6 +230,13 @@ impl Tables for Facts {
         } else {
             self.own
         }
+    }
+
+    fn judge_place(&self, _source: &Address, is_exempt: bool, app: &App) -> Objection {
+        assert_ne!(app.geo & asked_by::APP, 0, "asked for nothing");
+        let objection = Objection::to(&self.answers, is_exempt, app);
+        assert_eq!(Objection::from_bits(objection.to_bits()), objection);
+        objection
     }
 
     fn reflector_ports(&self, _set: u32, _word: u16) -> u64 {

@@ -11,8 +11,9 @@ use aya_ebpf::{
 };
 use spectrum_common::{
     app::{App, TICK_SHIFT},
+    geo::{Answers, asked_by},
     maps::size,
-    signature::{SETS, SignatureHits, SignatureMask, SignatureRule, SignatureSet, action},
+    signature::{Fields, SETS, SignatureHits, SignatureMask, SignatureRule, SignatureSet, action},
 };
 use spectrum_ebpf::{
     limits,
@@ -20,7 +21,7 @@ use spectrum_ebpf::{
     signatures::{self, Opinion, Signatures},
 };
 
-use super::frame::FrameBytes;
+use super::{frame::FrameBytes, geo};
 
 #[btf_map(name = "sig_masks")]
 static MASKS: Array<SignatureMask, { size::SIGNATURE_MASKS }> = Array::new();
@@ -57,15 +58,44 @@ extern "C" fn match_signatures(
     let (packet, app) = unsafe { (packet.as_ref(), app.as_ref()) };
     let opinion = match (packet, app) {
         (Some(packet), Some(app)) => {
-            signatures::judge(&SignatureMaps, &FrameBytes::new(&ctx), packet, slot, app)
+            let mut maps = SignatureMaps {
+                answers: Answers::default(),
+            };
+            if app.geo & asked_by::RULES != 0 {
+                geo::find_answers(&packet.source, &mut maps.answers);
+            }
+            signatures::judge(&maps, &FrameBytes::new(&ctx), packet, slot, app)
         }
         (_, _) => Opinion::NONE,
     };
     opinion.to_bits()
 }
 
-/// The maps above.
-struct SignatureMaps;
+/// See [`signatures::examine`]. A function of its own to the verifier, which would otherwise follow
+/// every way through a rule for each place of each set of each mask.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn examine_rule(
+    index: u32,
+    mask: u32,
+    key: *const Fields,
+    packet: *const Packet,
+    answers: *const Answers,
+) -> u64 {
+    // SAFETY: the callers' key, packet and answers, which nobody changes meanwhile.
+    let (key, packet, answers) = unsafe { (key.as_ref(), packet.as_ref(), answers.as_ref()) };
+    match (key, packet, answers) {
+        (Some(key), Some(packet), Some(&answers)) => {
+            signatures::examine(&SignatureMaps { answers }, index, mask, key, packet)
+        }
+        (_, _, _) => 0,
+    }
+}
+
+/// The maps above, for one packet.
+struct SignatureMaps {
+    answers: Answers,
+}
 
 impl Signatures for SignatureMaps {
     #[inline(always)]
@@ -87,6 +117,16 @@ impl Signatures for SignatureMaps {
     fn now_ns(&self) -> u64 {
         // SAFETY: the helper takes no arguments.
         unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    #[inline(always)]
+    fn examine(&self, index: u32, mask: u32, key: &Fields, packet: &Packet) -> u64 {
+        examine_rule(index, mask, key, packet, &self.answers)
     }
 
     #[inline(always)]

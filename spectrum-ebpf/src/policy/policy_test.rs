@@ -3,10 +3,10 @@
 use core::cell::Cell;
 use std::vec::Vec;
 
-use spectrum_common::{address::Address, ceiling::Ceiling};
+use spectrum_common::{address::Address, ceiling::Ceiling, geo::Answers};
 
 use super::*;
-use crate::{limits::Admission, parse::flag, signatures::Opinion, tables::Holder};
+use crate::{geo::Objection, limits::Admission, parse::flag, signatures::Opinion, tables::Holder};
 
 const SLOT: u32 = 1;
 const PORT: u16 = 80;
@@ -25,6 +25,7 @@ struct World {
     opinion: Option<Opinion>,
     holder: Option<Holder>,
     challenges: bool,
+    answers: Answers,
     verified: Cell<Option<u32>>,
 }
 
@@ -64,6 +65,10 @@ impl Tables for World {
             self.own
         };
         listed.unwrap_or(Listed::Nowhere)
+    }
+
+    fn judge_place(&self, _source: &Address, is_exempt: bool, app: &App) -> Objection {
+        Objection::to(&self.answers, is_exempt, app)
     }
 
     fn reflector_ports(&self, _set: u32, word: u16) -> u64 {
@@ -189,6 +194,11 @@ fn hostile(mode: u32) -> World {
             datagrams: mode,
             datagram_least: 1,
             out_of_state: mode,
+            geo: asked_by::APP,
+            countries: mode,
+            refused_countries: 1,
+            asns: mode,
+            refused_asns: 1,
             ..App::default()
         },
         edge: Edge {
@@ -197,6 +207,7 @@ fn hostile(mode: u32) -> World {
             ..Edge::default()
         },
         global: Some(Listed::Blocked),
+        answers: Answers { words: [0b11, 0] },
         is_over: true,
         opinion: Some(if mode == mode::ENFORCE {
             Opinion {
@@ -224,6 +235,8 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
             Reason::ClosedPort => world.settings.closed_ports = 0,
             Reason::Blocked => world.app.blocklist = 0,
             Reason::NotAllowed => world.app.allowlist = 0,
+            Reason::Country => world.app.countries = 0,
+            Reason::Asn => world.app.asns = 0,
             Reason::Reflector => world.app.reflectors = 0,
             Reason::Fragment => {
                 world.app.fragments = 0;
@@ -247,8 +260,8 @@ fn order_of(packet: &Packet) -> Vec<Reason> {
 #[test]
 fn rules_are_asked_in_their_order() {
     use Reason::{
-        Blocked, ClosedPort, DatagramSize, Malformed, Martian, NoTcpSession, NotAllowed,
-        OutOfState, PacketRate, Reflector, Signature, SynRate,
+        Asn, Blocked, ClosedPort, Country, DatagramSize, Malformed, Martian, NoTcpSession,
+        NotAllowed, OutOfState, PacketRate, Reflector, Signature, SynRate,
     };
     let martian = |packet| Packet {
         defect: Some(Martian),
@@ -260,6 +273,8 @@ fn rules_are_asked_in_their_order() {
             Martian,
             Blocked,
             NotAllowed,
+            Country,
+            Asn,
             Signature,
             NoTcpSession,
             PacketRate,
@@ -272,6 +287,8 @@ fn rules_are_asked_in_their_order() {
         [
             Blocked,
             NotAllowed,
+            Country,
+            Asn,
             Reflector,
             DatagramSize,
             Reason::Fragment,
@@ -292,6 +309,8 @@ fn rules_are_asked_in_their_order() {
         [
             Blocked,
             NotAllowed,
+            Country,
+            Asn,
             Signature,
             NoTcpSession,
             PacketRate,
@@ -347,10 +366,43 @@ fn a_rule_that_passes_spares_the_later_rules() {
     assert_eq!(decide(&syn(), &world).outcome, blocked);
     world.app.blocklist = mode::OFF;
     world.app.allowlist = mode::OFF;
+    world.app.geo = 0;
     assert_eq!(decide(&syn(), &world).outcome, Outcome::Passed);
     world.app.mask_count = 0;
     let over = Outcome::Dropped(Reason::NoTcpSession);
     assert_eq!(decide(&syn(), &world).outcome, over);
+}
+
+/// The operator has to be able to let himself in, wherever he is.
+#[test]
+fn an_entry_that_allows_exempts_from_countries_and_systems() {
+    let allowed = Some(Listed::Allowed);
+    let hostile = || World {
+        app: App {
+            blocklist: mode::OFF,
+            allowlist: mode::OFF,
+            mask_count: 0,
+            session: mode::OFF,
+            ceiling: Ceiling::default(),
+            packet_rate: limit(mode::OFF),
+            syn_rate: limit(mode::OFF),
+            ..hostile(mode::ENFORCE).app
+        },
+        ..hostile(mode::ENFORCE)
+    };
+    let outcome = |world| decide(&syn(), &world).outcome;
+    assert_eq!(outcome(hostile()), Outcome::Dropped(Reason::Country));
+    let by_all = World {
+        global: allowed,
+        ..hostile()
+    };
+    assert_eq!(outcome(by_all), Outcome::Passed);
+    let by_app = World {
+        global: None,
+        own: allowed,
+        ..hostile()
+    };
+    assert_eq!(outcome(by_app), Outcome::Passed);
 }
 
 #[test]
@@ -529,6 +581,7 @@ fn the_scopes_of_the_lists() {
             own,
             is_over: false,
             opinion: None,
+            answers: Answers::default(),
             ..hostile(mode::ENFORCE)
         };
         assert_eq!(

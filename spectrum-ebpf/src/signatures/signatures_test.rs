@@ -24,6 +24,7 @@ struct World {
     masks: Vec<SignatureMask>,
     rules: Vec<SignatureRule>,
     is_within_rate: bool,
+    answers: Answers,
     hits: Cell<u32>,
 }
 
@@ -52,6 +53,10 @@ impl Signatures for World {
 
     fn now_ns(&self) -> u64 {
         NOW
+    }
+
+    fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     fn hit(&self, _index: u32, _rule: &SignatureRule, _packet: &Packet) -> bool {
@@ -192,6 +197,26 @@ fn an_expired_rule_matches_nothing() {
         }]);
         let is_dropped = world.judge(&udp(53, b"")).ruling != Ruling::Silent;
         assert_eq!(is_dropped, matches, "{expires_ns}");
+    }
+}
+
+#[test]
+fn a_rule_for_places_matches_sources_from_there_alone() {
+    for (countries, asns, answers, matches) in [
+        (2, 0, [0b101, 0], true),
+        (2, 0, [0b011, 1], false),
+        (2, 64, [0b101, 1], true),
+        (2, 64, [0b101, 0], false),
+        (2, 64, [0b001, 1], false),
+    ] {
+        let mut world = world(vec![SignatureRule {
+            countries,
+            asns,
+            ..rule(from_port(53), 1, action::DROP)
+        }]);
+        world.answers = Answers { words: answers };
+        let is_dropped = world.judge(&udp(53, b"")).ruling != Ruling::Silent;
+        assert_eq!(is_dropped, matches, "{:?}", world.answers);
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Global, ListsCommand, context::Context, output};
 use crate::{
     control::{self, Request},
     feeds::FeedStatus,
+    geo::DatabaseStatus,
     status::Lists,
 };
 
@@ -25,16 +26,18 @@ pub fn run(global: &Global, args: &super::Lists) -> Result<ExitCode> {
         let asked: usize = control::ask(socket, request)?.context(none_runs)?;
         if asked == 0 {
             bail!(
-                "{}\n  help: the feeds are in `[[feeds]]` of {}",
+                "{}\n  help: feeds are in `[[feeds]]` of {}, databases in its `[geo]`",
                 match name {
                     Some(name) => format!("no feed is called {name}"),
-                    None => "there are no feeds".to_owned(),
+                    None => "there are neither feeds nor databases".to_owned(),
                 },
                 global.config.display()
             );
         }
         return output::print_as(args.format.output, &asked, || {
-            format!("{asked} feeds are looked at now; `spectrum lists` shows what was found")
+            format!(
+                "{asked} feeds and databases are looked at now; `spectrum lists` shows what was found"
+            )
         });
     }
     let lists: Lists = control::ask(socket, Request::Lists)?.context(none_runs)?;
@@ -66,7 +69,26 @@ fn text(lists: &Lists) -> String {
         let entries = output::count(entries as u64);
         table.add_row([name, &entries, source, "", "", ""]);
     }
-    table.to_string()
+    format!("{table}{}", databases(&lists.databases))
+}
+
+/// The databases of countries and autonomous systems; nothing if there are none.
+fn databases(databases: &[DatabaseStatus]) -> String {
+    if databases.is_empty() {
+        return String::new();
+    }
+    let mut table = output::table(&["database", "entries", "edition", "in use since", ""]);
+    for database in databases {
+        let error = database.error.as_ref();
+        table.add_row([
+            database.file.display().to_string(),
+            output::count(database.entries as u64),
+            time(database.edition),
+            time(database.read),
+            error.map_or_else(String::new, |error| format!("failed: {error}")),
+        ]);
+    }
+    format!("\n\n{table}")
 }
 
 fn time(time: Option<Timestamp>) -> String {

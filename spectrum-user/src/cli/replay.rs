@@ -5,6 +5,7 @@ use std::{
     fs::File,
     net::{IpAddr, SocketAddr},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +18,7 @@ use super::{Global, context::Context, output};
 use crate::{
     config::{AppId, Config, Mode},
     dataplane::{Pins, replay::Replay},
+    geo,
     recording::{self, Recorded},
 };
 
@@ -193,7 +195,11 @@ fn ask_whom(context: &Context, args: &super::Replay) -> Result<(Replay, String)>
     } else {
         args.edge.clone()
     };
-    let replay = Replay::of_documents(&config, &addresses)?;
+    let (places, errors) = geo::read_all(config.host.geo.databases.iter().map(AsRef::as_ref));
+    for error in errors {
+        log::warn!("{error:#}; rules that need it are off");
+    }
+    let replay = Replay::of_documents(&config, &addresses, &Arc::new(places))?;
     Ok((replay, "the documents".to_owned()))
 }
 

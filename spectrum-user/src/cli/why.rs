@@ -24,12 +24,15 @@ use crate::{
         counters::SourceTotals,
         lists::{self, Action, Entry, Source},
     },
+    geo::{self, Origin},
     status::{RecentDrop, Status},
 };
 
 #[derive(Serialize)]
 struct Why {
     source: IpAddr,
+    /// Where it is, by the databases as they are now; absent if none are named.
+    origin: Option<Origin>,
     /// One for each app and interface.
     verdicts: Vec<AppVerdict>,
     /// Everything on a list that covers the source, most specific first.
@@ -73,6 +76,7 @@ pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
     let source = args.ip.to_canonical();
     let mut why = Why {
         source,
+        origin: origin(&context, source),
         verdicts: Vec::new(),
         entries: Vec::new(),
         recent_drops: recent_drops(&context, source)?,
@@ -96,6 +100,15 @@ pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
         )?);
     }
     output::print_as(args.format.output, &why, || why.text())
+}
+
+fn origin(context: &Context, source: IpAddr) -> Option<Origin> {
+    let files = &context.config.as_ref()?.host.geo.databases;
+    let (origin, errors) = geo::look_up(files.iter().map(AsRef::as_ref), source);
+    for error in errors {
+        log::warn!("{error:#}");
+    }
+    (!files.is_empty()).then_some(origin)
 }
 
 fn verdict(pinned: &Pinned, app: &App, source: IpAddr) -> Result<AppVerdict> {
@@ -172,6 +185,9 @@ impl Why {
             text += &verdict.line(self.source);
             text.push('\n');
         }
+        if let Some(origin) = &self.origin {
+            text += &format!("\n{} {}.\n", self.source, place(origin));
+        }
         if self.entries.is_empty() {
             text += &format!("\n{} is on no list.\n", self.source);
         } else {
@@ -186,6 +202,20 @@ impl Why {
         }
         text
     }
+}
+
+/// Where a source is, in words.
+fn place(origin: &Origin) -> String {
+    let country = match origin.country {
+        Some(country) => format!("is in {country}"),
+        None => "is in no country that a database knows (XX)".to_owned(),
+    };
+    let system = match (origin.asn, &origin.organisation) {
+        (Some(asn), Some(organisation)) => format!("in AS{asn} ({organisation})"),
+        (Some(asn), None) => format!("in AS{asn}"),
+        (None, _) => "in no autonomous system that one knows".to_owned(),
+    };
+    format!("{country}, {system}")
 }
 
 impl AppVerdict {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use spectrum_common::maps::size;
+use spectrum_common::{geo::MAX_QUESTIONS, maps::size};
 
 use super::{
     App, EdgeIps, FeedAction, Host, Transport,
     errors::{Mark, Problem},
-    read::{AppDraft, EdgeClaim, Placed},
+    place::all_questions,
+    read::{AppDraft, EdgeClaim, Placed, no_database},
 };
 
 /// Apps with the same name, the same id, or the same place on the edge.
@@ -58,6 +59,39 @@ pub(super) fn beyond_capacity(host: &Host, apps: &[App], document: &Path) -> Vec
             help: Some("merge neighbours into wider prefixes, or use another edge host".to_owned()),
         })
         .collect()
+}
+
+/// Fields that ask where a source is, while nobody knows.
+pub(super) fn without_databases<'a>(
+    asking: impl Iterator<Item = &'a Placed<String>>,
+) -> Vec<Problem> {
+    let problem = |field: &Placed<String>| Problem {
+        what: format!("`{}`: no database knows where addresses are", field.value),
+        marks: vec![Mark {
+            place: field.place.clone(),
+            label: "this asks for it".to_owned(),
+        }],
+        help: Some(no_database()),
+    };
+    asking.map(problem).collect()
+}
+
+/// More questions about countries and systems than the data plane answers.
+pub(super) fn too_many_questions(host: &Host, apps: &[App], document: &Path) -> Option<Problem> {
+    let apps = apps.iter();
+    let count = all_questions(host, apps.map(|app| &app.protection)).len();
+    (count > MAX_QUESTIONS).then(|| Problem {
+        what: format!(
+            "`{}` and its apps ask {count} different questions about countries and autonomous \
+             systems; the data plane answers {MAX_QUESTIONS}",
+            document.display()
+        ),
+        marks: Vec::new(),
+        help: Some(
+            "let more apps and rules share the same lists: what is the same is asked once"
+                .to_owned(),
+        ),
+    })
 }
 
 /// An app that asks for a TCP connection with an app that is not there, or speaks no TCP.

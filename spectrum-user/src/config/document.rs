@@ -4,16 +4,21 @@
 
 mod bounds;
 
-use std::{ops::RangeInclusive, path::Path, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{
-    App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate, SynChallenge,
-    Transport, When,
+    Admission, App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate,
+    SynChallenge, Transport, When,
     rule::{Action, Family, Flags, Payload, Rule},
 };
+use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 
 /// An app in the words of its document.
@@ -51,6 +56,15 @@ pub struct HostDocument<'a> {
     events: EventsTable,
     protection: HostProtectionTable<'a>,
     feeds: Vec<FeedTable<'a>>,
+    geo: GeoTable<'a>,
+}
+
+#[derive(Serialize)]
+struct GeoTable<'a> {
+    #[serde(skip_serializing_if = "<[PathBuf]>::is_empty")]
+    databases: &'a [PathBuf],
+    #[serde(serialize_with = "duration")]
+    refresh: Duration,
 }
 
 #[derive(Serialize)]
@@ -101,6 +115,10 @@ struct ProtectionTable<'a> {
     allow: &'a [IpNet],
     allowlist: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    countries: Option<AdmissionTable<'a, Country>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asns: Option<AdmissionTable<'a, u32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reflectors: Option<&'static str>,
     #[serde(skip_serializing_if = "<[u16]>::is_empty")]
     reflector_ports: &'a [u16],
@@ -124,6 +142,28 @@ struct ProtectionTable<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     amplification: Option<AmplificationTable>,
     rules: Vec<RuleTable<'a>>,
+}
+
+#[derive(Serialize)]
+struct AdmissionTable<'a, T> {
+    mode: &'static str,
+    #[serde(skip_serializing_if = "<[T]>::is_empty")]
+    allow: &'a [T],
+    #[serde(skip_serializing_if = "<[T]>::is_empty")]
+    block: &'a [T],
+}
+
+impl<'a, T> AdmissionTable<'a, T> {
+    /// `None` if there is nothing to say.
+    fn new(admission: &'a Admission<T>) -> Option<Self> {
+        let Admission { mode, allow, block } = admission;
+        let is_empty = allow.is_empty() && block.is_empty();
+        (!is_empty).then(|| Self {
+            mode: mode.word(),
+            allow,
+            block,
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -161,6 +201,10 @@ struct RuleTable<'a> {
     flags: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<PayloadTable>,
+    #[serde(skip_serializing_if = "<[Country]>::is_empty")]
+    countries: &'a [Country],
+    #[serde(skip_serializing_if = "<[u32]>::is_empty")]
+    asns: &'a [u32],
     action: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_second: Option<u32>,
@@ -254,6 +298,8 @@ impl<'a> ProtectionTable<'a> {
             blocklist: protection.blocklist.word(),
             allow: &protection.allow,
             allowlist: protection.allowlist.word(),
+            countries: AdmissionTable::new(&protection.countries),
+            asns: AdmissionTable::new(&protection.asns),
             reflectors: is_udp.then(|| protection.reflectors.word()),
             reflector_ports: &protection.reflector_ports,
             fragments: protection.fragments.word(),
@@ -293,6 +339,8 @@ impl<'a> From<&'a Rule> for RuleTable<'a> {
             port: conditions.port.as_ref().map(Span::from),
             flags: conditions.flags.map(|flags| Flags::words(flags).collect()),
             payload: conditions.payload.as_ref().map(PayloadTable::from),
+            countries: &conditions.countries,
+            asns: &conditions.asns,
             action: rule.action.kind().word(),
             per_second,
             burst,
@@ -350,6 +398,10 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
                 rules: host.rules.iter().map(RuleTable::from).collect(),
             },
             feeds: host.feeds.iter().map(FeedTable::from).collect(),
+            geo: GeoTable {
+                databases: &host.geo.databases,
+                refresh: host.geo.refresh,
+            },
         }
     }
 }

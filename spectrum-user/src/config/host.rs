@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{feed::Feed, protection::Mode, rule::Rule, words::words};
+use super::{feed::Feed, place::Geo, protection::Mode, rule::Rule, words::words};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Host {
@@ -28,6 +28,7 @@ pub struct Host {
     /// Where copies of feeds are kept.
     pub state_dir: PathBuf,
     pub feeds: Vec<Feed>,
+    pub geo: Geo,
     /// Global blocklist.
     pub block: Vec<IpNet>,
     /// Sources that the global blocklist never touches, though a wider prefix be on it.

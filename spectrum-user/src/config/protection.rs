@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::{rule::Rule, words::words};
+use super::{place::Admission, rule::Rule, words::words};
+use crate::geo::Country;
 
 /// What a rule does with a packet that it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +159,9 @@ pub struct Protection {
     /// If not empty, the only sources that this app admits.
     pub allow: Vec<IpNet>,
     pub allowlist: Mode,
+    pub countries: Admission<Country>,
+    /// Autonomous systems.
+    pub asns: Admission<u32>,
     /// UDP from the ports of amplifiers.
     pub reflectors: Mode,
     /// Those ports, sorted.

@@ -4,6 +4,7 @@ mod address;
 mod app;
 mod feeds;
 mod host;
+mod places;
 mod protection;
 mod rules;
 mod scalar;
@@ -12,3 +13,4 @@ mod value;
 
 pub(super) use app::{AppDraft, EdgeClaim, Placed, read as app};
 pub(super) use host::read as host;
+pub(super) use places::no_database;

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{app::Transport, protection::Mode, words::words};
+use crate::geo::{Country, Question};
 
 /// One table `[[protection.rules]]`, of the host or of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,22 @@ pub struct Conditions {
     pub port: Option<RangeInclusive<u16>>,
     pub flags: Option<Flags>,
     pub payload: Option<Payload>,
+    /// Where the source is, if not empty; sorted.
+    pub countries: Vec<Country>,
+    /// Autonomous systems, if not empty; sorted.
+    pub asns: Vec<u32>,
+}
+
+impl Conditions {
+    /// What they ask about the source's country.
+    pub fn asked_country(&self) -> Option<Question> {
+        (!self.countries.is_empty()).then(|| Question::countries(&self.countries))
+    }
+
+    /// What they ask about its autonomous system.
+    pub fn asked_asn(&self) -> Option<Question> {
+        (!self.asns.is_empty()).then(|| Question::asns(&self.asns))
+    }
 }
 
 /// TCP flags, bit by bit as in the header.

@@ -7,8 +7,8 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::{
-    Daemon, lists, note,
-    shield::Prepared,
+    Daemon, lists, note, places,
+    shield::{Brief, Prepared},
     watch::Watch,
     work::{Cause, Done},
 };
@@ -27,17 +27,28 @@ impl Daemon {
                 log::info!("reloading: {why}");
                 self.work.load(cause, self.options.clone());
             }
-            Some(cause @ Cause::Feeds) => self.prepare(cause, Arc::clone(&self.config)),
+            Some(cause @ Cause::Others) => self.prepare(cause, Arc::clone(&self.config)),
             None => {}
         }
     }
 
     fn prepare(&mut self, cause: Cause, config: Arc<Config>) {
-        let feeds = lists::of_feeds(&self.feeds, &config);
-        match self.shield.brief(feeds) {
+        match self.brief(&config) {
             Ok(brief) => self.work.prepare(cause, config, brief),
-            Err(error) => self.give_up(cause, &error),
+            Err(error) => log::error!("nothing changed: {error:#}"),
         }
+    }
+
+    /// What has to be known to work out what the filters should hold.
+    fn brief(&self, config: &Config) -> Result<Brief> {
+        let feeds = lists::of_feeds(&self.feeds, config);
+        self.shield.brief(feeds, self.databases.places())
+    }
+
+    /// Follows what others keep and a configuration asks for.
+    async fn follow_others(&mut self, config: &Config) {
+        lists::follow(&mut self.feeds, config);
+        places::follow(&mut self.databases, config).await;
     }
 
     /// Goes on with what one step has done.
@@ -45,32 +56,34 @@ impl Daemon {
         match done {
             Done::Loaded(cause, Ok(config)) => {
                 self.warn_of_restart(&config);
-                lists::follow(&mut self.feeds, &config);
+                self.follow_others(&config).await;
                 self.prepare(cause, config);
             }
             Done::Loaded(_, Err(error)) => log::error!("nothing changed: {error:#}"),
             Done::Prepared(cause, config, prepared) => {
                 let applied = match (cause, prepared) {
                     (Cause::Documents(_), Ok(prepared)) => self.apply(config, prepared).await,
-                    (Cause::Feeds, Ok(prepared)) => self.shield.apply(&config, prepared),
+                    (Cause::Others, Ok(prepared)) => self.shield.apply(&config, prepared),
                     (_, Err(error)) => Err(error),
                 };
                 match applied {
-                    // If a feed has changed since, more is to come.
+                    // If something has changed since, more is to come.
                     Ok(()) if self.work.is_done() => self.feeds.settle(),
                     Ok(()) => {}
-                    Err(error) => self.give_up(cause, &error),
+                    Err(error) => self.give_up(cause, &error).await,
                 }
             }
         }
         self.begin();
     }
 
-    fn give_up(&mut self, cause: Cause, error: &anyhow::Error) {
+    async fn give_up(&mut self, cause: Cause, error: &anyhow::Error) {
         match cause {
-            Cause::Feeds => log::error!("cannot list what the feeds say: {error:#}"),
+            Cause::Others => {
+                log::error!("cannot take over what feeds list and databases know: {error:#}");
+            }
             Cause::Documents(_) => {
-                lists::follow(&mut self.feeds, &self.config);
+                self.follow_others(&Arc::clone(&self.config)).await;
                 log::error!("nothing changed: {error:#}");
             }
         }
@@ -82,9 +95,8 @@ impl Daemon {
         if let Err(error) = self.shield.apply(&config, prepared) {
             let back = self.proxy.apply(&self.config.apps).await;
             note(back.map(drop).map_err(Into::into), "cannot go back");
-            lists::follow(&mut self.feeds, &self.config);
-            let feeds = lists::of_feeds(&self.feeds, &self.config);
-            let brief = self.shield.brief(feeds);
+            self.follow_others(&Arc::clone(&self.config)).await;
+            let brief = self.brief(&self.config);
             let back = brief.and_then(|brief| brief.prepare(&self.config));
             let back = back.and_then(|prepared| self.shield.apply(&self.config, prepared));
             note(back, "cannot go back");

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +19,7 @@ use crate::{
         samples::{Sample, Samples},
         signatures::{Hits, Signature},
     },
+    geo::Places,
     status::{InterfaceStatus, RuleHits, merge_apps, merge_rules},
 };
 
@@ -26,6 +28,7 @@ pub(super) struct Shield {
     filters: Vec<Filter>,
     addresses: Vec<IpAddr>,
     feeds: Vec<FeedList>,
+    places: Arc<Places>,
     /// By interface.
     taps: BTreeMap<String, Tap>,
 }
@@ -35,24 +38,28 @@ pub(super) struct Shield {
 pub(super) struct Brief {
     filters: Vec<dataplane::Brief>,
     feeds: Vec<FeedList>,
+    places: Arc<Places>,
 }
 
 /// What they should hold.
 pub(super) struct Prepared {
     addresses: Vec<IpAddr>,
     feeds: Vec<FeedList>,
+    places: Arc<Places>,
     filters: Vec<dataplane::Prepared>,
 }
 
 impl Brief {
     pub(super) fn prepare(self, config: &Config) -> Result<Prepared> {
         let addresses = addresses::of_interfaces(&config.host.interfaces)?;
-        let filters = self.filters.iter();
-        let prepared = filters.map(|brief| brief.prepare(config, &addresses, &self.feeds));
+        let others = (self.feeds.as_slice(), &self.places);
+        let filters = self.filters.into_iter();
+        let prepared = filters.map(|brief| brief.prepare(config, &addresses, others));
         Ok(Prepared {
             filters: prepared.collect::<Result<_, _>>()?,
             addresses,
             feeds: self.feeds,
+            places: self.places,
         })
     }
 }
@@ -80,11 +87,16 @@ pub(super) const SAMPLE_BATCH: usize = 4096;
 impl Shield {
     /// Makes all interfaces filter. If one refuses, those that were unfiltered before are left
     /// so.
-    pub(super) fn raise(config: &Config, feeds: Vec<FeedList>) -> Result<Self> {
+    pub(super) fn raise(
+        config: &Config,
+        feeds: Vec<FeedList>,
+        places: Arc<Places>,
+    ) -> Result<Self> {
         let mut shield = Self {
             filters: Vec::new(),
             addresses: addresses::of_interfaces(&config.host.interfaces)?,
             feeds,
+            places,
             taps: BTreeMap::new(),
         };
         let mut fresh = Vec::new();
@@ -103,11 +115,12 @@ impl Shield {
     }
 
     /// What has to be known of the filters to work out what they should hold.
-    pub(super) fn brief(&self, feeds: Vec<FeedList>) -> Result<Brief> {
+    pub(super) fn brief(&self, feeds: Vec<FeedList>, places: Arc<Places>) -> Result<Brief> {
         let filters = self.filters.iter().map(Filter::brief);
         Ok(Brief {
             filters: filters.collect::<Result<_, _>>()?,
             feeds,
+            places,
         })
     }
 
@@ -124,6 +137,7 @@ impl Shield {
     pub(super) fn apply(&mut self, config: &Config, prepared: Prepared) -> Result<()> {
         self.addresses = prepared.addresses;
         self.feeds = prepared.feeds;
+        self.places = prepared.places;
         for (filter, prepared) in self.filters.iter_mut().zip(prepared.filters) {
             let applied = filter.commit(prepared)?;
             log::debug!("{}: {applied:?}", filter.interface().unwrap_or("private"));
@@ -235,8 +249,9 @@ impl Shield {
         if now == self.addresses {
             return Ok(false);
         }
-        // The lists are the same, and nothing of it takes long.
-        let prepared = self.brief(self.feeds.clone())?.prepare(config)?;
+        // The tables are the same, and nothing of it takes long.
+        let brief = self.brief(self.feeds.clone(), Arc::clone(&self.places))?;
+        let prepared = brief.prepare(config)?;
         self.apply(config, prepared)?;
         Ok(true)
     }
@@ -367,7 +382,8 @@ impl Shield {
     }
 
     fn add(&mut self, config: &Config, interface: &str) -> Result<Inherited> {
-        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses, &self.feeds)
+        let others = (self.feeds.as_slice(), &self.places);
+        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses, others)
             .with_context(|| format!("cannot shield {interface}"))?;
         let mode = filter.mode().map_or("no", |mode| mode.name());
         match &inherited {

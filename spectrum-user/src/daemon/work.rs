@@ -15,8 +15,8 @@ use crate::config::Config;
 /// Why the filters should hold something else; the later says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
-    /// A feed lists something else.
-    Feeds,
+    /// A feed lists something else, or a database knows more.
+    Others,
     /// The documents may say something else; and who says so.
     Documents(&'static str),
 }
@@ -80,19 +80,19 @@ impl Work {
 mod tests {
     use super::*;
 
-    /// What comes in the meantime is not forgotten, and documents bring what feeds say with them.
+    /// What comes in the meantime is not forgotten, and documents bring what others say with them.
     #[tokio::test]
     async fn one_thing_is_done_at_a_time_and_none_is_forgotten() {
         let mut work = Work::default();
-        work.want(Cause::Feeds);
-        assert_eq!(work.next(), Some(Cause::Feeds));
+        work.want(Cause::Others);
+        assert_eq!(work.next(), Some(Cause::Others));
         let options = Options {
             config: "/nowhere/spectrum.toml".into(),
             detach_on_exit: false,
         };
         work.load(Cause::Documents("first"), options);
         work.want(Cause::Documents("second"));
-        work.want(Cause::Feeds);
+        work.want(Cause::Others);
         assert_eq!(work.next(), None);
         assert!(matches!(work.done().await, Done::Loaded(_, Err(_))));
         assert!(!work.is_done());

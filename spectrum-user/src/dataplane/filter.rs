@@ -4,6 +4,7 @@ use std::{
     fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,9 +17,9 @@ use nix::fcntl::Flock;
 use spectrum_common::maps as names;
 
 use super::{
-    access_map::AccessMap,
     attach::{self, AttachMode},
     error::Error,
+    geo::{self, Questions},
     lists::{self, FeedList},
     maps::Maps,
     packet_log::{self, PacketLog},
@@ -28,8 +29,9 @@ use super::{
     samples::Samples,
     signatures::{self, Signature},
     sync::{self, Applied},
+    table_map::{Names, TableMap},
 };
-use crate::config::Config;
+use crate::{config::Config, geo::Places};
 
 /// The compiled programs (`spectrum-ebpf`), aligned as the ELF parser wants them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SPECTRUM_BPF_OBJECT"));
@@ -44,6 +46,8 @@ pub struct Filter {
     place: Option<Place>,
     /// What the maps hold.
     plan: Option<Plan>,
+    /// What the table of places answers now.
+    questions: Questions,
     _packet_log: Option<PacketLog>,
 }
 
@@ -85,9 +89,10 @@ impl Filter {
         Self::finish(&mut EbpfLoader::new(), None, false)
     }
 
-    /// The same with the table of the lists that is pinned at `table`, which it does not change.
-    pub(super) fn load_private_beside(table: PathBuf) -> Result<Self, Error> {
-        Self::finish(&mut EbpfLoader::new(), Some(table), false)
+    /// The same with the tables that are pinned, which it does not change.
+    pub(super) fn load_private_beside(pins: &Pins) -> Result<Self, Error> {
+        let pin = |table| pins.map(table);
+        Self::finish(&mut EbpfLoader::new(), Some(&pin), false)
     }
 
     /// The same with a program that writes every packet to the log.
@@ -101,7 +106,8 @@ impl Filter {
     /// Makes `interface` filter by `config`: loads the program, fills its maps, and only then puts
     /// it in the place of its predecessor or attaches it.
     ///
-    /// `addresses` are the addresses of the shielded interfaces, `feeds` what others list.
+    /// `addresses` are the addresses of the shielded interfaces; `feeds` and `places` are what others
+    /// list, and know of where addresses are.
     ///
     /// # Errors
     /// As [`Filter::load_private`]; the interface does not exist or refuses the program; a map is
@@ -110,14 +116,15 @@ impl Filter {
         config: &Config,
         interface: &str,
         addresses: &[IpAddr],
-        feeds: &[FeedList],
+        (feeds, places): (&[FeedList], &Arc<Places>),
     ) -> Result<(Self, Inherited), Error> {
         let index = attach::interface_index(interface)?;
         let pins = Pins::new(&config.host.pin_dir, interface);
         pins.create_dir()?;
         let lock = pins.lock()?;
         let found = pins.inspect(&shapes_of_object()?)?;
-        let started = Self::start(config, interface, index, (addresses, feeds), &pins, &found);
+        let others = (feeds, places);
+        let started = Self::start(config, interface, index, (addresses, others), &pins, &found);
         drop(lock);
         let (mut filter, mode) = match started {
             Ok(started) => started,
@@ -145,7 +152,7 @@ impl Filter {
         config: &Config,
         interface: &str,
         index: u32,
-        (addresses, feeds): (&[IpAddr], &[FeedList]),
+        (addresses, (feeds, places)): (&[IpAddr], (&[FeedList], &Arc<Places>)),
         pins: &Pins,
         found: &Found,
     ) -> Result<(Self, AttachMode), Error> {
@@ -155,7 +162,9 @@ impl Filter {
             Found::Nothing => None,
             Found::Compatible | Found::Incompatible(_) => attached_to(pins, index),
         };
-        let prepared = filter.brief()?.prepare(config, addresses, feeds)?;
+        let prepared = filter
+            .brief()?
+            .prepare(config, addresses, (feeds, places))?;
         filter.commit_locked(prepared)?;
         let program = filter.program()?;
         let next = pins.next(PROGRAM);
@@ -165,17 +174,22 @@ impl Filter {
         let wanted = config.host.xdp_mode;
         let mode = attach::switch_or_attach(program, pins, interface, wanted, attached)?;
         pins.promote_next()?;
-        filter.maps.access.moved_to(pins.map(names::ACCESS_TABLE));
+        filter.maps.moved_to(|names: Names| pins.map(names.table()));
         sync::note_attachment(&mut filter.maps, index, mode)?;
         Ok((filter, mode))
     }
 
-    /// Makes the maps hold what `config` says, and what no feed does.
+    /// Makes the maps hold what `config` says where addresses are at `places`, and what no feed does.
     ///
     /// # Errors
     /// A map is too small or the kernel refuses a write.
-    pub fn apply(&mut self, config: &Config, addresses: &[IpAddr]) -> Result<Applied, Error> {
-        let prepared = self.brief()?.prepare(config, addresses, &[])?;
+    pub fn apply(
+        &mut self,
+        config: &Config,
+        addresses: &[IpAddr],
+        places: &Arc<Places>,
+    ) -> Result<Applied, Error> {
+        let prepared = self.brief()?.prepare(config, addresses, (&[], places))?;
         self.commit(prepared)
     }
 
@@ -187,6 +201,7 @@ impl Filter {
         Ok(Brief {
             slots: sync::slots_in_use(&self.maps)?,
             lists_in_use: lists::digest_in_use(&self.maps),
+            places: geo::Known::of(&self.maps, &self.questions)?,
         })
     }
 
@@ -201,10 +216,19 @@ impl Filter {
     }
 
     fn commit_locked(&mut self, prepared: Prepared) -> Result<Applied, Error> {
-        let Prepared { plan, lists } = prepared;
-        let applied = sync::apply(&mut self.maps, &plan, lists)?;
+        let Prepared {
+            plan,
+            lists,
+            places,
+        } = prepared;
+        let places_replaced = geo::replace(&mut self.maps, places, &mut self.questions)?;
+        let numbers = self.questions.numbers();
+        let applied = sync::apply(&mut self.maps, &plan, lists, &numbers)?;
         self.plan = Some(plan);
-        Ok(applied)
+        Ok(Applied {
+            places_replaced,
+            ..applied
+        })
     }
 
     /// Takes what is over off the lists, and notes how late it is.
@@ -216,7 +240,8 @@ impl Filter {
         let Some(plan) = &self.plan else {
             return Ok(());
         };
-        sync::apply(&mut self.maps, plan, None).map(drop)
+        let numbers = self.questions.numbers();
+        sync::apply(&mut self.maps, plan, None, &numbers).map(drop)
     }
 
     /// Keeps the command line from changing pinned maps; a private filter needs no lock.
@@ -353,14 +378,13 @@ impl Filter {
         for &name in names::PINNED {
             loader.map_pin_path(name, path(name));
         }
-        let table = path(names::ACCESS_TABLE);
-        Self::finish(&mut loader, Some(table), packet_log::is_wanted())
+        Self::finish(&mut loader, Some(&path), packet_log::is_wanted())
     }
 
-    /// `table`: where the table of the lists is pinned, or is to be.
+    /// `pin`: where the table of a name is pinned, or is to be.
     fn finish(
         loader: &mut EbpfLoader<'_>,
-        table: Option<PathBuf>,
+        pin: Option<&dyn Fn(&'static str) -> PathBuf>,
         logs_packets: bool,
     ) -> Result<Self, Error> {
         let mut ebpf = loader
@@ -372,7 +396,7 @@ impl Filter {
         }
         let maps = Maps::open(
             |name| ebpf.take_map(name).ok_or(Error::Missing(name)),
-            |hints, map| AccessMap::adopt(hints, map, table),
+            |names, map| TableMap::adopt(names, map, pin.map(|pin| pin(names.table()))),
         )?;
         let packet_log = logs_packets.then(|| PacketLog::start(&mut ebpf));
         Ok(Self {
@@ -381,6 +405,7 @@ impl Filter {
             maps,
             place: None,
             plan: None,
+            questions: Questions::default(),
         })
     }
 

@@ -144,7 +144,7 @@ pub fn put(
         now.saturating_add(seconds.max(1))
     });
     maps.access.refresh()?;
-    let table = maps.access.table();
+    let table = maps.listed();
     let word = Word {
         listed: table.get(key).unwrap_or_default().listed,
         operator: action.number(),
@@ -166,7 +166,7 @@ pub fn put(
 /// The kernel refuses.
 pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
     maps.access.refresh()?;
-    let table = maps.access.table();
+    let table = maps.listed();
     let word = table.get(key).filter(|word| word.operator != action::NONE);
     let Some(word) = word else {
         return Ok(false);
@@ -179,12 +179,12 @@ pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
 
 /// The entry for exactly this prefix, expired or not.
 pub fn get(maps: &Maps, key: EntryKey) -> Option<Entry> {
-    Entry::all_of(maps.access.table().get(key)?).next()
+    Entry::all_of(maps.listed().get(key)?).next()
 }
 
 /// All entries, in no order.
 pub fn all(maps: &Maps) -> impl Iterator<Item = (EntryKey, Entry)> + '_ {
-    let words = maps.access.table().entries();
+    let words = maps.listed().entries();
     words.flat_map(|(key, word)| Entry::all_of(word).map(move |entry| (key, entry)))
 }
 
@@ -297,7 +297,7 @@ fn add(table: Table<'_>, kept: &[(EntryKey, Word)]) -> Result<(), NoRoom> {
 
 /// The operator's entry found no place: the same entries in twice as many lines.
 fn grow(maps: &mut Maps, key: EntryKey, word: Word) -> Result<(), Error> {
-    let table = maps.access.table();
+    let table = maps.listed();
     let entries: Vec<_> = table.entries().chain([(key, word)]).collect();
     let size = size_for(entries.iter().map(|((_, prefix), _)| prefix))?.doubled();
     let digest = table.header(header::DIGEST);

@@ -15,7 +15,13 @@ use spectrum_common::{
     source::SourceSet,
 };
 
-use super::{access_map::AccessMap, error::Error, proven::SourceSets};
+use super::{
+    access_map::AccessMap,
+    access_table::Table,
+    error::Error,
+    proven::SourceSets,
+    table_map::{self, Names, TableMap},
+};
 
 /// Handles to all maps of one filter.
 pub struct Maps {
@@ -25,6 +31,7 @@ pub struct Maps {
     pub(super) apps: Array<MapData, App>,
     pub(super) reflectors: Array<MapData, PortSet>,
     pub(super) access: AccessMap,
+    pub(super) geo: TableMap,
     pub(super) counters: PerCpuArray<MapData, AppCounters>,
     pub(super) sources: Array<MapData, SourceSet>,
     pub(super) signature_masks: Array<MapData, SignatureMask>,
@@ -42,11 +49,10 @@ pub struct Maps {
 }
 
 impl Maps {
-    /// Takes each map from `open`, by name; `access` knows where those of the lists
-    /// lead.
+    /// Takes each map from `open`, by name; `table` knows where those that lead to a table lead.
     pub(super) fn open(
         mut open: impl FnMut(&'static str) -> Result<Map, Error>,
-        access: impl FnOnce(&Map, Map) -> Result<AccessMap, Error>,
+        table: impl Fn(Names, Map) -> Result<TableMap, Error>,
     ) -> Result<Self, Error> {
         let mut typed = Opener { open: &mut open };
         Ok(Self {
@@ -55,10 +61,11 @@ impl Maps {
             ports: typed.map(names::PORTS)?,
             apps: typed.map(names::APPS)?,
             reflectors: typed.map(names::REFLECTORS)?,
-            access: access(
+            access: AccessMap::new(
                 &(typed.open)(names::ACCESS_HINTS)?,
-                (typed.open)(names::ACCESS)?,
+                table(table_map::ACCESS, (typed.open)(names::ACCESS)?)?,
             )?,
+            geo: table(table_map::GEO, (typed.open)(names::GEO)?)?,
             counters: typed.map(names::COUNTERS)?,
             sources: typed.map(names::SOURCES)?,
             signature_masks: typed.map(names::SIGNATURE_MASKS)?,
@@ -84,6 +91,17 @@ impl Maps {
         self.settings
             .get(&0, 0)
             .map_err(Error::map(names::SETTINGS, "read"))
+    }
+
+    /// Notes that the pins were moved.
+    pub(super) fn moved_to(&mut self, pin: impl Fn(Names) -> std::path::PathBuf) {
+        self.access.moved_to(pin(table_map::ACCESS));
+        self.geo.moved_to(pin(table_map::GEO));
+    }
+
+    /// The table of the lists.
+    pub(super) fn listed(&self) -> Table<'_> {
+        self.access.table()
     }
 
     /// All edge addresses.

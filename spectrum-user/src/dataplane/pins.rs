@@ -16,7 +16,12 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use spectrum_common::{ABI_VERSION, maps as names, settings::Settings};
 
-use super::{access_map::AccessMap, detach::detach_link, error::Error, maps::Maps};
+use super::{
+    detach::detach_link,
+    error::Error,
+    maps::Maps,
+    table_map::{Names, TableMap},
+};
 
 pub(super) const PROGRAM: &str = "program";
 const LINK: &str = "link";
@@ -125,7 +130,7 @@ impl Pins {
         match self.inspect_version()? {
             Found::Compatible => Maps::open(
                 |name| self.open_map(name),
-                |hints, map| AccessMap::open(hints, map, self.map(names::ACCESS_TABLE)),
+                |names, map| TableMap::open(names, map, self.map(names.table())),
             ),
             Found::Nothing => Err(Error::NothingPinned {
                 path: self.dir.clone(),
@@ -209,11 +214,9 @@ impl Pins {
                 remove(&self.dir.join(name))?;
             }
         }
-        for pin in [
-            self.map(names::ACCESS_TABLE),
-            self.next(names::ACCESS_TABLE),
-        ] {
-            remove(&unfinished(&pin))?;
+        for names in Names::ALL {
+            remove(&unfinished(&self.map(names.table())))?;
+            remove(&unfinished(&self.next(names.table())))?;
         }
         Ok(())
     }
@@ -271,9 +274,10 @@ impl Pins {
     }
 }
 
-/// The pins of maps: those of the object, and the table that one of them leads to.
+/// The pins of maps: those of the object, and the tables that some of them lead to.
 fn map_pins() -> impl Iterator<Item = &'static str> {
-    names::PINNED.iter().copied().chain([names::ACCESS_TABLE])
+    let tables = Names::ALL.into_iter().map(Names::table);
+    names::PINNED.iter().copied().chain(tables)
 }
 
 /// Where the successor of a pin lies until it takes its place.

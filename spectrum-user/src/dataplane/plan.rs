@@ -12,6 +12,7 @@ use spectrum_common::{
     app::{App, HOST_SLOT, RateLimit, mode},
     ceiling::Ceiling,
     edge::{Edge, PAGE_SIZE, PortPage, PortSet},
+    geo::{ANYWHERE, asked_by},
     handshake::challenge,
     maps::size,
     settings::Settings,
@@ -24,8 +25,12 @@ use super::{
     lists::{FeedList, Prefixes},
     signatures::Signature,
 };
-use crate::config::{
-    self, Config, Connectivity, EdgeIps, Mode, PortRange, Rate, Transport, When, rule::Rule,
+use crate::{
+    config::{
+        self, Config, Connectivity, EdgeIps, Mode, PortRange, Protection, Rate, Transport, When,
+        rule::Rule,
+    },
+    geo::{Places, Question},
 };
 
 /// The wanted contents of the maps. Indexes of pages and sets are those of the vectors here;
@@ -33,8 +38,9 @@ use crate::config::{
 pub(super) struct Plan {
     /// Only the policy: what belongs to the attachment, and the number of the policy, is zero.
     pub(super) settings: Settings,
-    /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`]; `has_access_entries` is
-    /// left at 0, because entries of the operator count too, and so are the masks, because those of
+    /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`], what it asks of places
+    /// the number of one of [`Plan::questions`], counted from the one after [`ANYWHERE`].
+    /// `has_access_entries` is left at 0, because entries of the operator count too, and so are the masks, because those of
     /// mitigations do.
     pub(super) apps: BTreeMap<u32, App>,
     pub(super) reflector_sets: Vec<PortSet>,
@@ -46,8 +52,11 @@ pub(super) struct Plan {
     pub(super) edges: BTreeMap<Address, Edge>,
     /// Of two entries for the same prefix in the same scope, the later list's holds.
     pub(super) lists: Vec<List>,
-    /// Custom rules that are not off.
+    /// Custom rules that are not off. What they ask of places is numbered as for the apps.
     pub(super) rules: Vec<Signature>,
+    /// What apps and rules ask of places, each question once.
+    pub(super) questions: Vec<Question>,
+    pub(super) places: Arc<Places>,
 }
 
 /// Prefixes of one scope that are all blocked or all allowed.
@@ -67,7 +76,7 @@ impl Plan {
         config: &Config,
         addresses: &[Address],
         slots: &Slots,
-        feeds: &[FeedList],
+        (feeds, places): (&[FeedList], &Arc<Places>),
     ) -> Result<Self, Error> {
         let mut plan = Self {
             settings: settings(config),
@@ -78,8 +87,10 @@ impl Plan {
             edges: BTreeMap::new(),
             lists: Vec::new(),
             rules: Vec::new(),
+            questions: Vec::new(),
+            places: Arc::clone(places),
         };
-        plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
+        let host_asks = plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
         let assigned = assign_slots(config, slots)?;
         plan.add_feeds(feeds, &assigned);
         plan.add_list(GLOBAL_SCOPE, action::BLOCK, &config.host.block);
@@ -88,12 +99,18 @@ impl Plan {
         let mut edges = Edges::new(addresses);
         for (slot, app) in assigned {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
-            plan.apps.insert(slot, layout(config, app, reflector_set));
+            let mut layout = layout(config, app, reflector_set);
+            if app.ip_firewall {
+                plan.add_admission(&mut layout, &app.protection);
+            }
+            if plan.add_rules(slot, &app.protection.rules) || host_asks {
+                layout.geo |= asked_by::RULES;
+            }
+            plan.apps.insert(slot, layout);
             if app.ip_firewall {
                 plan.add_list(slot, action::BLOCK, &app.protection.block);
                 plan.add_list(slot, action::ALLOW, &app.protection.allow);
             }
-            plan.add_rules(slot, &app.protection.rules);
             edges.add(app, slot);
         }
         plan.add_edges(edges)?;
@@ -138,10 +155,61 @@ impl Plan {
         }
     }
 
-    fn add_rules(&mut self, scope: u32, rules: &[Rule]) {
-        let used = rules.iter().filter(|rule| rule.mode != Mode::Off);
-        self.rules
-            .extend(used.map(|rule| Signature::of_rule(rule, scope)));
+    /// Says whether any of these rules asks where a source is. One that asks what nobody knows is
+    /// off.
+    fn add_rules(&mut self, scope: u32, rules: &[Rule]) -> bool {
+        let mut asks = false;
+        for rule in rules.iter().filter(|rule| rule.mode != Mode::Off) {
+            let mut signature = Signature::of_rule(rule, scope);
+            let conditions = &rule.conditions;
+            let asked = [conditions.asked_country(), conditions.asked_asn()];
+            if !asked.iter().flatten().all(|asked| self.is_known(asked)) {
+                continue;
+            }
+            let [countries, asns] = asked.map(|asked| {
+                let number = asked.map_or(ANYWHERE, |asked| self.ask(asked));
+                u8::try_from(number).expect("a configuration asks fewer")
+            });
+            asks |= [countries, asns].map(u32::from) != [ANYWHERE; 2];
+            signature.rule.countries = countries;
+            signature.rule.asns = asns;
+            self.rules.push(signature);
+        }
+        asks
+    }
+
+    /// Who may come to an app; a rule that asks what nobody knows is off.
+    fn add_admission(&mut self, app: &mut App, protection: &Protection) {
+        let countries = protection.countries.refused();
+        if let Some(refused) = countries.filter(|asked| self.is_known(asked)) {
+            app.countries = mode_number(protection.countries.mode);
+            app.refused_countries = self.ask(refused);
+            app.geo |= asked_by::APP;
+        }
+        let asns = protection.asns.refused();
+        if let Some(refused) = asns.filter(|asked| self.is_known(asked)) {
+            app.asns = mode_number(protection.asns.mode);
+            app.refused_asns = self.ask(refused);
+            app.geo |= asked_by::APP;
+        }
+    }
+
+    fn is_known(&self, question: &Question) -> bool {
+        if question.is_about_countries() {
+            self.places.has_countries()
+        } else {
+            self.places.has_asns()
+        }
+    }
+
+    /// The number of a question, by its place among [`Plan::questions`].
+    fn ask(&mut self, question: Question) -> u32 {
+        let known = self.questions.iter().position(|other| *other == question);
+        let index = known.unwrap_or_else(|| {
+            self.questions.push(question);
+            self.questions.len() - 1
+        });
+        ANYWHERE + 1 + number(index)
     }
 
     fn intern_set(&mut self, ports: &[u16]) -> Result<u32, Error> {

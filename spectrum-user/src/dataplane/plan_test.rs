@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    AppId, EventOutput, HeaderOn, Host, Limits, Mitigation, Protection, ProxyProtocol, SynAnswers,
-    Timeouts, XdpMode,
+    Admission, AppId, EventOutput, Geo, HeaderOn, Host, Limits, Mitigation, Protection,
+    ProxyProtocol, SynAnswers, Timeouts, XdpMode,
 };
 
 fn config(apps: Vec<config::App>) -> Config {
@@ -26,6 +26,7 @@ fn config(apps: Vec<config::App>) -> Config {
             drop_events_per_second: 100,
             state_dir: "state".into(),
             feeds: Vec::new(),
+            geo: Geo::NONE,
             block: Vec::new(),
             allow: Vec::new(),
             malformed: Mode::Enforce,
@@ -68,6 +69,8 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             blocklist: Mode::Enforce,
             allow: Vec::new(),
             allowlist: Mode::Enforce,
+            countries: Admission::ALL,
+            asns: Admission::ALL,
             reflectors: Mode::Enforce,
             reflector_ports: vec![53, 123],
             fragments: Mode::Enforce,
@@ -118,7 +121,7 @@ proptest! {
             .map(|(block, length)| (block * 1000 + 1, block * 1000 + 1 + length))
             .collect();
         let apps = ranges.iter().zip(1..).map(|(&(first, last), id)| app(id, Transport::Tcp, first, last));
-        let plan = Plan::new(&config(apps.collect()), &[address("192.0.2.1")], &Slots::new(), &[])
+        let plan = Plan::new(&config(apps.collect()), &[address("192.0.2.1")], &Slots::new(), (&[], &Arc::default()))
             .expect("it fits");
         let edge = plan.edges[&address("192.0.2.1")];
         prop_assert_eq!(edge.udp_directory, 0);
@@ -139,7 +142,7 @@ fn apps_keep_their_slots_and_new_ones_get_free_ones() {
         app(2, Transport::Tcp, 80, 80),
     ]);
     let slots = Slots::from([([2; 16], 1), ([9; 16], 2)]);
-    let plan = Plan::new(&config, &[], &slots, &[]).expect("it fits");
+    let plan = Plan::new(&config, &[], &slots, (&[], &Arc::default())).expect("it fits");
     assert_eq!(plan.apps[&1].id, [2; 16], "kept");
     assert_eq!(
         plan.apps[&3].id, [1; 16],
@@ -158,7 +161,7 @@ fn connectivity_and_static_addresses_choose_the_edges() {
         &config(vec![v4_only, fixed]),
         &interface,
         &Slots::new(),
-        &[],
+        (&[], &Arc::default()),
     )
     .expect("it fits");
 
@@ -185,7 +188,7 @@ fn the_most_lenient_app_decides_about_later_fragments() {
         &config(vec![wireguard, game.clone()]),
         &interface,
         &Slots::new(),
-        &[],
+        (&[], &Arc::default()),
     );
     let plan = plan.expect("it fits");
     assert_eq!(plan.edges[&interface[0]].udp_fragments, mode::OFF);
@@ -194,7 +197,13 @@ fn the_most_lenient_app_decides_about_later_fragments() {
         mode::OFF,
         "no app, no rule"
     );
-    let plan = Plan::new(&config(vec![game]), &interface, &Slots::new(), &[]).expect("it fits");
+    let plan = Plan::new(
+        &config(vec![game]),
+        &interface,
+        &Slots::new(),
+        (&[], &Arc::default()),
+    )
+    .expect("it fits");
     assert_eq!(plan.edges[&interface[0]].udp_fragments, mode::ENFORCE);
 }
 
@@ -202,7 +211,8 @@ fn the_most_lenient_app_decides_about_later_fragments() {
 fn addresses_with_the_same_apps_share_their_pages() {
     let apps = vec![app(1, Transport::Tcp, 22, 22)];
     let many: Vec<Address> = (1..200).map(|n| address(&format!("192.0.2.{n}"))).collect();
-    let plan = Plan::new(&config(apps), &many, &Slots::new(), &[]).expect("it fits");
+    let plan =
+        Plan::new(&config(apps), &many, &Slots::new(), (&[], &Arc::default())).expect("it fits");
     assert_eq!(plan.edges.len(), many.len());
     assert_eq!(plan.pages.len(), 3, "the empty page, a page, a directory");
 }
@@ -212,7 +222,13 @@ fn ip_firewall_off_means_no_lists() {
     let mut open = app(1, Transport::Tcp, 22, 22);
     open.ip_firewall = false;
     open.protection.allow = vec!["192.0.2.0/24".parse().expect("a prefix")];
-    let plan = Plan::new(&config(vec![open]), &[], &Slots::new(), &[]).expect("it fits");
+    let plan = Plan::new(
+        &config(vec![open]),
+        &[],
+        &Slots::new(),
+        (&[], &Arc::default()),
+    )
+    .expect("it fits");
     assert_eq!(plan.apps[&1].allowlist, mode::OFF);
     assert_eq!(plan.apps[&1].blocklist, mode::OFF);
     assert!(plan.lists.is_empty());
@@ -224,7 +240,7 @@ fn an_empty_allowlist_admits_everyone() {
         &config(vec![app(1, Transport::Tcp, 22, 22)]),
         &[],
         &Slots::new(),
-        &[],
+        (&[], &Arc::default()),
     );
     assert_eq!(plan.expect("it fits").apps[&1].allowlist, mode::OFF);
 }
@@ -236,7 +252,59 @@ fn too_many_apps_are_an_error_with_a_remedy() {
         app.id = AppId((n as u128 + 1).to_be_bytes());
         app
     });
-    let error = Plan::new(&config(apps.collect()), &[], &Slots::new(), &[]).err();
+    let error = Plan::new(
+        &config(apps.collect()),
+        &[],
+        &Slots::new(),
+        (&[], &Arc::default()),
+    )
+    .err();
     let text = error.expect("1,024 apps do not fit").to_string();
     assert!(text.contains("1023") && text.contains("help:"), "{text}");
+}
+
+/// Asks of a rule what it asks: two apps that refuse the same share a question, and what no database
+/// knows is asked by none.
+#[test]
+fn what_nobody_knows_is_not_asked() {
+    use crate::geo::{Country, Place, Range, Ranges};
+
+    let country = |code: &str| Country::parse(code).expect(code);
+    let mut apps = [
+        app(1, Transport::Tcp, 22, 22),
+        app(2, Transport::Tcp, 23, 23),
+    ];
+    for app in &mut apps {
+        app.protection.countries = Admission {
+            mode: Mode::Enforce,
+            allow: vec![country("DE")],
+            block: Vec::new(),
+        };
+        app.protection.asns = Admission {
+            mode: Mode::Enforce,
+            allow: Vec::new(),
+            block: vec![64496],
+        };
+    }
+    let config = config(apps.to_vec());
+    let planned = |places| {
+        let plan = Plan::new(&config, &[], &Slots::new(), (&[], &places)).expect("it fits");
+        let app = plan.apps[&1];
+        (plan.questions.len(), app.countries, app.asns, app.geo)
+    };
+    assert_eq!(planned(Arc::default()), (0, mode::OFF, mode::OFF, 0));
+    let known = |asn| {
+        let database = Ranges::new([Range {
+            first: [192, 0, 2, 0].into(),
+            last: [192, 0, 2, 9].into(),
+            place: Place {
+                country: country("FR"),
+                asn,
+            },
+        }]);
+        Arc::new(Places::new([&database]))
+    };
+    let (on, off) = (mode::ENFORCE, mode::OFF);
+    assert_eq!(planned(known(0)), (1, on, off, asked_by::APP));
+    assert_eq!(planned(known(7)), (2, on, on, asked_by::APP));
 }

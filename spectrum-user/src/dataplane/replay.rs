@@ -4,7 +4,7 @@
 //! time (rates, ceilings, rules that limit) is off in the copy: a replay is far from the pace at
 //! which its packets came. So is what asks for the host's connections, which are others by now.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use aya::{
     Pod,
@@ -20,7 +20,10 @@ use spectrum_ebpf::{
 };
 
 use super::{Error, Filter, Maps, Pins, sync};
-use crate::config::{AppId, Config};
+use crate::{
+    config::{AppId, Config},
+    geo::Places,
+};
 
 /// A filter to ask, and its answers.
 pub struct Replay {
@@ -36,19 +39,23 @@ impl Replay {
     /// Nothing is pinned, it is of another version, or the program cannot be loaded.
     pub fn of_pinned(pins: &Pins) -> Result<Self, Error> {
         let running = pins.open_maps()?;
-        let table = pins.map(names::ACCESS_TABLE);
-        let mut filter = Filter::load_private_beside(table)?;
+        let mut filter = Filter::load_private_beside(pins)?;
         filter.maps_mut().copy_rules(&running)?;
         Self::new(filter)
     }
 
-    /// With the rules of documents, as if the shielded interfaces had these addresses.
+    /// With the rules of documents, as if the shielded interfaces had these addresses, and all
+    /// addresses were at `places`.
     ///
     /// # Errors
     /// The program cannot be loaded, or a map is too small.
-    pub fn of_documents(config: &Config, addresses: &[IpAddr]) -> Result<Self, Error> {
+    pub fn of_documents(
+        config: &Config,
+        addresses: &[IpAddr],
+        places: &Arc<Places>,
+    ) -> Result<Self, Error> {
         let mut filter = Filter::load_private()?;
-        filter.apply(config, addresses)?;
+        filter.apply(config, addresses, places)?;
         Self::new(filter)
     }
 

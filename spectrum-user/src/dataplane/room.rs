@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
+    sync::Arc,
 };
 
 use spectrum_common::address::Address;
@@ -12,7 +13,10 @@ use super::{
     plan::{Plan, Slots},
     signatures, sync,
 };
-use crate::config::{Config, Errors};
+use crate::{
+    config::{Config, Errors},
+    geo::Places,
+};
 
 /// Apps on dynamic addresses take room for their ports: so much on any host that has addresses.
 const SOME_ADDRESSES: [IpAddr; 2] = [
@@ -37,7 +41,9 @@ pub fn ensure(config: &Config, document: &Path) -> Result<(), Errors> {
 
 fn plan(config: &Config) -> Result<(), Error> {
     let addresses = SOME_ADDRESSES.map(Address::from);
-    let plan = Plan::new(config, &addresses, &Slots::new(), &[])?;
+    // What no database knows is not asked, and takes no room.
+    let places = Arc::new(Places::supposed());
+    let plan = Plan::new(config, &addresses, &Slots::new(), (&[], &places))?;
     signatures::ensure_room(&plan.rules, plan.apps.keys().copied())?;
     sync::edge_sets(&plan.edges).map(drop)
 }

@@ -24,11 +24,12 @@ use super::{
     attach::AttachMode,
     clock,
     error::Error,
+    geo::Numbers,
     lists::{self, Draft},
     maps::Maps,
     plan::{Plan, Slots},
     random,
-    signatures::Update,
+    signatures::{Signature, Update},
 };
 
 /// What an application of a plan changed.
@@ -40,6 +41,8 @@ pub struct Applied {
     pub edges_changed: usize,
     /// The table of the lists was built anew.
     pub lists_replaced: bool,
+    /// The same for the table of places.
+    pub places_replaced: bool,
 }
 
 impl Applied {
@@ -63,13 +66,22 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
     write_settings(maps, settings)
 }
 
-/// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead.
-pub(super) fn apply(maps: &mut Maps, plan: &Plan, draft: Option<Draft>) -> Result<Applied, Error> {
+/// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead, and
+/// `numbers` are those of the questions that the table of places answers.
+pub(super) fn apply(
+    maps: &mut Maps,
+    plan: &Plan,
+    draft: Option<Draft>,
+    numbers: &Numbers,
+) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
     let lists = lists::replace(maps, plan, draft)?;
     let slots = plan.apps.keys().copied().collect();
-    let signatures = Update::documented(maps, &plan.rules, &slots)?;
-    let apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
+    let rules = plan.rules.iter().map(|rule| numbers.signature(*rule));
+    let rules: Vec<Signature> = rules.collect();
+    let signatures = Update::documented(maps, &rules, &slots)?;
+    let mut apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
+    apps.values_mut().for_each(|app| *app = numbers.app(*app));
 
     let mut applied = Applied {
         lists_replaced: lists.replaced,

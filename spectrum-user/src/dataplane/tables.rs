@@ -8,12 +8,14 @@ use spectrum_common::{
     address::Address,
     app::{App, HOST_SLOT},
     edge::Edge,
+    geo::Answers,
     maps as names,
     settings::Settings,
     signature::{SignatureMask, SignatureRule, SignatureSet, action},
 };
 use spectrum_ebpf::{
     access::{self, Listed, Lists},
+    geo::Objection,
     limits::Admission,
     parse::{Kind, Packet, flag, protocol},
     policy,
@@ -149,6 +151,10 @@ impl Tables for View<'_> {
         access::look_up(self, access::seed(self), scope, source).unwrap_or(Listed::Nowhere)
     }
 
+    fn judge_place(&self, source: &Address, is_exempt: bool, app: &App) -> Objection {
+        Objection::to(&self.maps.answers_about(source), is_exempt, app)
+    }
+
     fn reflector_ports(&self, set: u32, word: u16) -> u64 {
         let set = self.maps.reflectors.get(&set, 0).ok();
         let word = set.and_then(|set| set.words.get(usize::from(word)).copied());
@@ -162,7 +168,11 @@ impl Tables for View<'_> {
 
     /// Nobody knows what the payload will be: rules that look at it do not match.
     fn judge_signatures(&self, packet: &Packet, slot: u32, app: &App) -> Opinion {
-        signatures::judge(self, [].as_slice(), packet, slot, app)
+        let rules = Rules {
+            maps: self.maps,
+            answers: self.maps.answers_about(&packet.source),
+        };
+        signatures::judge(&rules, [].as_slice(), packet, slot, app)
     }
 
     /// Judging would charge the source for a packet that it did not send.
@@ -212,7 +222,13 @@ impl Tables for View<'_> {
     }
 }
 
-impl Signatures for View<'_> {
+/// The maps of the rules, for one packet.
+struct Rules<'a> {
+    maps: &'a Maps,
+    answers: Answers,
+}
+
+impl Signatures for Rules<'_> {
     fn mask(&self, index: u32) -> Option<impl Borrow<SignatureMask>> {
         self.maps.signature_masks.get(&index, 0).ok()
     }
@@ -229,6 +245,10 @@ impl Signatures for View<'_> {
         clock::monotonic_coarse_ns()
     }
 
+    fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
     /// As with the rates per source, nothing is charged, and so nothing is over a rate.
     fn hit(&self, _index: u32, rule: &SignatureRule, _packet: &Packet) -> bool {
         rule.action == action::RATE_LIMIT
@@ -241,7 +261,7 @@ impl Lists for View<'_> {
     }
 
     fn line(&self, index: u32) -> Option<impl Borrow<Line>> {
-        self.maps.access.table().line(index)
+        self.maps.listed().line(index)
     }
 
     fn boot_seconds(&self) -> u32 {

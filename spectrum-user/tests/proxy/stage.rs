@@ -16,9 +16,9 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
-        Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits, Mitigation, Mode,
-        Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, Transport,
-        When,
+        Admission, Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits,
+        Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge,
+        Timeouts, Transport, When,
     },
     event::{self, Kind, Record},
     proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
@@ -234,6 +234,8 @@ pub(crate) fn app(
             blocklist: Mode::Off,
             allow: Vec::new(),
             allowlist: Mode::Off,
+            countries: Admission::ALL,
+            asns: Admission::ALL,
             reflectors: Mode::Off,
             reflector_ports: Vec::new(),
             fragments: Mode::Off,

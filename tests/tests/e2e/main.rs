@@ -11,6 +11,7 @@
 
 mod capture;
 mod ceilings;
+mod countries;
 mod datagrams;
 mod endurance;
 mod feeds;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ceilings::CASES,
         datagrams::CASES,
         feeds::CASES,
+        countries::CASES,
         reload::CASES,
         replay::CASES,
         capture::CASES,

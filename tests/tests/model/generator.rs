@@ -3,12 +3,18 @@
 use std::{net::IpAddr, sync::Arc};
 
 use etherparse::PacketBuilder;
-use spectrum_user::config::{
-    App, Config, Connectivity, Datagrams, EdgeIps, Mode, TcpSession, Transport, When,
-    rule::{Action, Conditions, Family, Flags, Payload, Rule},
+use spectrum_user::{
+    config::{
+        App, Config, Connectivity, Datagrams, EdgeIps, Mode, TcpSession, Transport, When,
+        rule::{Action, Conditions, Family, Flags, Payload, Rule},
+    },
+    geo::Country,
 };
 
-use crate::policy::{app, host, nets, rate, rule};
+use crate::{
+    places::{admit, country, refuse},
+    policy::{app, host, nets, rate, rule},
+};
 
 /// SplitMix64: enough for tests, and the same for ever.
 pub(crate) struct Random(pub(crate) u64);
@@ -80,6 +86,17 @@ const SOURCES_V6: [&str; 13] = [
     "ff02::1",
     "2001:db8::1",
 ];
+/// Where sources are: what a database says that knows these prefixes.
+pub(crate) const PLACES: [(&str, &str, u32); 8] = [
+    ("100.64.0.2/32", "DE", 64500),
+    ("198.18.1.0/24", "FR", 64501),
+    ("198.19.3.0/24", "KP", 64502),
+    ("203.0.113.0/25", "AT", 64500),
+    ("203.0.113.128/25", "KP", 0),
+    ("2001:db8:d::/64", "KP", 64502),
+    ("2001:db8:a11::/48", "DE", 64501),
+    ("2001:db9:1::/48", "XX", 64500),
+];
 /// Where the host itself listens, on all addresses and over both transports.
 pub(crate) const SERVICE: u16 = 2222;
 /// The only port of an app on which somebody listens.
@@ -113,6 +130,8 @@ pub(crate) fn random_policy(random: &mut Random) -> Config {
         let rules = &mut app.protection;
         rules.blocklist = random.pick(&modes);
         rules.allowlist = random.pick(&modes);
+        rules.countries.mode = random.pick(&modes);
+        rules.asns.mode = random.pick(&modes);
         rules.reflectors = random.pick(&modes);
         rules.fragments = random.pick(&modes);
         rules.datagrams.mode = random.pick(&modes);
@@ -182,6 +201,14 @@ fn custom_rules() -> [Vec<Rule>; 3] {
                 ..any()
             },
         ),
+        drop(
+            20,
+            Conditions {
+                ttl: Some(128..=255),
+                countries: vec![country("AT"), country("DE")],
+                ..any()
+            },
+        ),
     ];
     let flags = Flags {
         set: 0x08,
@@ -200,6 +227,7 @@ fn custom_rules() -> [Vec<Rule>; 3] {
             Conditions {
                 family: Some(Family::Ipv6),
                 ttl: Some(60..=63),
+                asns: vec![0, 64501],
                 ..any()
             },
         ),
@@ -247,9 +275,13 @@ pub(crate) fn policy(mode: Mode) -> Config {
     let mut ssh = app("ssh", Transport::Tcp, 22, 22);
     ssh.protection.allow = nets(&["203.0.113.0/24", "2001:db8:a11::/48", "100.64.0.2/32"]);
     ssh.protection.block = nets(&["203.0.113.192/26"]);
+    // Some of these are on its allowlist, which exempts them.
+    ssh.protection.countries = refuse(vec![country("AT")]);
+    web.protection.countries = refuse(vec![country("KP")]);
     let mut game = app("game", Transport::Udp, 7000, 7999);
     let mut vpn = app("vpn", Transport::Udp, 51_820, 51_820);
     vpn.edge_ips = EdgeIps::Dynamic(Connectivity::Ipv4);
+    vpn.protection.asns = refuse(vec![64500]);
     vpn.protection.tcp_session = Some(TcpSession {
         mode,
         app: "web".to_owned(),
@@ -258,6 +290,8 @@ pub(crate) fn policy(mode: Mode) -> Config {
     let fixed = STATIC.iter().map(|ip| ip.parse().expect("an address"));
     dns.edge_ips = EdgeIps::Static(fixed.collect());
     dns.protection.reflector_ports = vec![1900];
+    dns.protection.countries = admit(vec![country("DE"), country("FR"), Country::UNKNOWN]);
+    dns.protection.asns = admit(vec![0, 64500]);
     let [mut host_rules, tcp_rules, udp_rules] = custom_rules();
     web.protection.rules = tcp_rules;
     game.protection.rules = udp_rules;
@@ -309,6 +343,8 @@ fn set_modes(app: &mut App, mode: Mode) {
     let rules = &mut app.protection;
     rules.blocklist = mode;
     rules.allowlist = mode;
+    rules.countries.mode = mode;
+    rules.asns.mode = mode;
     rules.reflectors = mode;
     rules.fragments = mode;
     rules.datagrams = Datagrams {

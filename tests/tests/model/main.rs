@@ -14,6 +14,8 @@
 mod generator;
 mod mitigations;
 mod operator;
+#[path = "../support/places.rs"]
+mod places;
 #[path = "../support/policy.rs"]
 mod policy;
 mod rates;
@@ -37,7 +39,7 @@ use spectrum_user::{
     dataplane::{Filter, Terms},
 };
 
-use generator::{ADDRESSES, CONNECTED, LISTENED, Random, SERVICE};
+use generator::{ADDRESSES, CONNECTED, LISTENED, PLACES, Random, SERVICE};
 use reference::{Outcome, Verdict};
 
 /// Frames of each trial.
@@ -178,7 +180,7 @@ fn addresses() -> Vec<IpAddr> {
 
 fn load(config: &Config) -> Result<Filter> {
     let mut filter = Filter::load_private()?;
-    filter.apply(config, &addresses())?;
+    filter.apply(config, &addresses(), &places::places(&PLACES))?;
     let connected = CONNECTED.map(|source| (AppId::from_file_stem("web"), source.parse().unwrap()));
     filter.maps().replace_sessions(connected)?;
     let terms = Terms {

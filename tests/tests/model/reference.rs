@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use spectrum_user::config::{
-    App, Config, EdgeIps, Mode, Transport, When,
+    Admission, App, Config, EdgeIps, Mode, Transport, When,
     rule::{Action, Conditions, Family, Rule},
 };
 
-use crate::generator::{CONNECTED, LISTENED, SERVICE};
+use crate::generator::{CONNECTED, LISTENED, PLACES, SERVICE};
 use crate::mitigations::FIRST_ID;
 
 /// The end of a packet: the app (`None`: the host) and what was done.
@@ -200,6 +200,15 @@ fn judge_app(
         if !rules.allow.is_empty() && own != Some(Listed::Allowed) {
             judge.rule(rules.allowlist, "not_allowed");
         }
+        if own != Some(Listed::Allowed) && global != Some(Listed::Allowed) {
+            let (country, asn) = place_of(facts.source);
+            if is_refused(&country, &rules.countries) {
+                judge.rule(rules.countries.mode, "country");
+            }
+            if is_refused(&asn, &rules.asns) {
+                judge.rule(rules.asns.mode, "asn");
+            }
+        }
     }
     if app.transport == Transport::Udp && rules.reflector_ports.contains(&source_port) {
         judge.rule(rules.reflectors, "reflector");
@@ -219,6 +228,22 @@ fn judge_app(
         judge.rule(session.mode, "no_tcp_session");
     }
     !is_spared
+}
+
+/// The country and the system of an address.
+fn place_of(source: IpAddr) -> (String, u32) {
+    let known = PLACES.iter().find(|(prefix, _, _)| {
+        let net: IpNet = prefix.parse().expect("a prefix");
+        net.contains(&source)
+    });
+    known.map_or(("XX".to_owned(), 0), |(_, code, asn)| {
+        ((*code).to_owned(), *asn)
+    })
+}
+
+fn is_refused<T: ToString>(here: &impl ToString, admission: &Admission<T>) -> bool {
+    let names = |list: &[T]| list.iter().any(|one| one.to_string() == here.to_string());
+    names(&admission.block) || !admission.allow.is_empty() && !names(&admission.allow)
 }
 
 /// To the one app with which others ask for a connection.
@@ -287,7 +312,13 @@ fn matches(conditions: &Conditions, facts: &Facts) -> bool {
         .into_iter()
         .all(|(range, value)| holds(range.as_ref().map(|range| range.contains(&value))));
     let ttl = conditions.ttl.as_ref();
+    let (country, asn) = place_of(facts.source);
+    let countries = &conditions.countries;
+    let is_there = countries.is_empty() || countries.iter().any(|c| c.to_string() == country);
+    let is_in_system = conditions.asns.is_empty() || conditions.asns.contains(&asn);
     in_ranges
+        && is_there
+        && is_in_system
         && holds(ttl.map(|ttl| ttl.contains(&facts.hops)))
         && holds(transport)
         && holds(family)

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use spectrum_user::config::{
-    Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput, HeaderOn,
-    Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, SynAnswers,
-    SynChallenge, Timeouts, Transport, When, XdpMode,
+    Admission, Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput,
+    Geo, HeaderOn, Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol,
+    Rate, SynAnswers, SynChallenge, Timeouts, Transport, When, XdpMode,
     rule::{Action, Conditions, Rule},
 };
 
@@ -23,6 +23,7 @@ pub(crate) fn host(mode: Mode) -> Host {
         drop_events_per_second: 100,
         state_dir: "unused".into(),
         feeds: Vec::new(),
+        geo: Geo::NONE,
         block: Vec::new(),
         allow: Vec::new(),
         malformed: mode,
@@ -90,6 +91,8 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             blocklist: Mode::Enforce,
             allow: Vec::new(),
             allowlist: Mode::Enforce,
+            countries: Admission::ALL,
+            asns: Admission::ALL,
             reflectors: Mode::Enforce,
             reflector_ports: vec![53, 123, 11_211],
             fragments: Mode::Enforce,

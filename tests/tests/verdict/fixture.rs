@@ -15,6 +15,7 @@ use spectrum_user::{
 };
 
 use crate::{
+    places::{admit, country, places, refuse},
     policy::{app, host, nets, rate},
     rules,
 };
@@ -24,6 +25,14 @@ pub(crate) const EDGE: &str = "192.0.2.1";
 pub(crate) const EDGE_V6: &str = "2001:db8::1";
 /// An edge address of one app alone.
 pub(crate) const STATIC_EDGE: &str = "192.0.2.53";
+/// What a database knows.
+const PLACES: [(&str, &str, u32); 5] = [
+    ("100.64.0.0/16", "DE", 64500),
+    ("100.65.0.0/16", "KP", 64496),
+    ("198.19.3.0/24", "KP", 64496),
+    ("2001:db8:c::/48", "DE", 64500),
+    ("2001:db8:f::/48", "KP", 64496),
+];
 /// Not ours.
 pub(crate) const ELSEWHERE: &str = "192.0.2.200";
 
@@ -59,7 +68,7 @@ impl Fixture {
         let config = config(mode);
         let mut filter = Filter::load_private()?;
         let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
-        filter.apply(&config, &addresses)?;
+        filter.apply(&config, &addresses, &places(&PLACES))?;
         let known = filter.maps().slots()?;
         let mut slots = vec![(None, 0)];
         for app in &config.apps {
@@ -168,7 +177,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 25] = [
     "web",
     "game",
     "ssh",
@@ -191,6 +200,9 @@ const NAMES: [&str; 22] = [
     "guarded",
     "wary",
     "lenient",
+    "local",
+    "local-udp",
+    "local-watched",
 ];
 
 fn session_with_web(mode: Mode) -> Option<TcpSession> {
@@ -223,6 +235,9 @@ fn config(host_mode: Mode) -> Config {
         app("guarded", Tcp, 82, 82),
         app("wary", Tcp, 83, 83),
         app("lenient", Tcp, 84, 84),
+        app("local", Tcp, 85, 85),
+        app("local-udp", Udp, 8500, 8500),
+        app("local-watched", Tcp, 86, 86),
     ];
     for app in &mut apps {
         let protection = &mut app.protection;
@@ -279,6 +294,13 @@ fn config(host_mode: Mode) -> Config {
                     when: When::Auto,
                     above: WARY_ABOVE,
                 };
+            }
+            "local" => protection.countries = admit(vec![country("DE")]),
+            "local-udp" => protection.asns = refuse(vec![64496]),
+            "local-watched" => {
+                protection.countries = refuse(vec![country("KP")]);
+                protection.countries.mode = Mode::Monitor;
+                protection.asns = refuse(vec![64500]);
             }
             "lenient" => protection.out_of_state = Mode::Monitor,
             "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),

@@ -17,6 +17,8 @@ mod frame;
 mod handshake;
 #[path = "../support/host.rs"]
 mod host;
+#[path = "../support/places.rs"]
+mod places;
 #[path = "../support/policy.rs"]
 mod policy;
 mod rules;

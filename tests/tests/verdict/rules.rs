@@ -25,6 +25,7 @@ use crate::{
         EDGE, EDGE_V6, Fixture,
     },
     frame::*,
+    places::country,
     policy::rule,
     sequences::Sequence,
     table::{Row, row},
@@ -131,6 +132,29 @@ pub(crate) fn of_udp_app() -> Vec<Rule> {
                 },
             ),
         ),
+        rule(
+            73,
+            Action::Drop,
+            on_port(
+                9008,
+                Conditions {
+                    countries: vec![country("KP")],
+                    asns: vec![64496],
+                    ..Conditions::default()
+                },
+            ),
+        ),
+        rule(
+            74,
+            Action::Drop,
+            on_port(
+                9009,
+                Conditions {
+                    asns: vec![64500],
+                    ..Conditions::default()
+                },
+            ),
+        ),
         rule(600, Action::Pass, source_port(6666..=6666)),
         Rule {
             mode: Mode::Off,
@@ -186,6 +210,20 @@ pub(crate) fn rows() -> Vec<Row> {
             dropped,
         ),
         row("rule::payload_at_an_offset", plain(9003), RULED, dropped),
+        row(
+            "rule::for_a_country_and_system",
+            udp("100.65.0.1", EDGE, 9008),
+            RULED,
+            dropped,
+        ),
+        row("rule::for_another_country", plain(9008), RULED, Passed),
+        row("rule::for_a_system", plain(9009), RULED, dropped),
+        row(
+            "rule::for_another_system",
+            udp("100.65.0.1", EDGE, 9009),
+            RULED,
+            Passed,
+        ),
         row("rule::payload_beyond_the_end", plain(9004), RULED, Passed),
         row(
             "rule::payload_behind_padding",

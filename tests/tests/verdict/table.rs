@@ -5,7 +5,7 @@ mod rules;
 use spectrum_common::reason::Reason::{Malformed, Martian, TcpFlags};
 
 pub(crate) use rules::{host_monitored, host_off};
-use rules::{lists, monitored, ports, tags, transport};
+use rules::{lists, monitored, places, ports, tags, transport};
 
 use crate::{
     fixture::{
@@ -51,6 +51,7 @@ pub(crate) fn enforced() -> Vec<Row> {
         broken(),
         sources(),
         lists(),
+        places(),
         ports(),
         transport(),
         tags(),

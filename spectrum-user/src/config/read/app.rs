@@ -53,6 +53,8 @@ pub(crate) struct AppDraft {
     pub(crate) edge: Option<Placed<EdgeClaim>>,
     /// The app with which its clients have to be connected.
     pub(crate) tcp_session: Option<Placed<TcpSession>>,
+    /// The fields that ask where a source is.
+    pub(crate) asking: Vec<Placed<String>>,
     /// `None` if there are problems.
     pub(crate) app: Option<App>,
 }
@@ -131,8 +133,14 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
         id,
         edge,
         tcp_session: tcp_session.map(|session| placed(session, source)),
+        asking: all_placed(report.take_asking(), source),
         app,
     }
+}
+
+pub(super) fn all_placed<T>(spanned: Vec<Spanned<T>>, source: &Arc<Source>) -> Vec<Placed<T>> {
+    let spanned = spanned.into_iter();
+    spanned.map(|one| placed(one, source)).collect()
 }
 
 fn placed<T>(spanned: Spanned<T>, source: &Arc<Source>) -> Placed<T> {

@@ -10,7 +10,8 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    feeds,
+    app::{Placed, all_placed},
+    feeds, places,
     rules::{self, Owner},
     scalar,
     table::{Report, Table, Wrong},
@@ -39,6 +40,10 @@ const MAX_SOCKET_PATH: usize = 107;
 pub(crate) struct HostDraft {
     /// Where the apps are; `None` if that cannot be known.
     pub(crate) apps_dir: Option<PathBuf>,
+    /// Whether databases are named that know where addresses are; true if that cannot be known.
+    pub(crate) has_databases: bool,
+    /// The fields that ask for that.
+    pub(crate) asking: Vec<Placed<String>>,
     /// `None` if there are problems.
     pub(crate) host: Option<Host>,
 }
@@ -49,6 +54,8 @@ pub(crate) fn read(source: &Arc<Source>, problems: &mut Vec<Problem>) -> HostDra
         Some(root) => read_root(Table::root(&report, &root), &report),
         None => HostDraft {
             apps_dir: None,
+            has_databases: true,
+            asking: Vec::new(),
             host: None,
         },
     };
@@ -78,6 +85,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     });
     let state_dir = root.get_or("state_dir", PathBuf::from(STATE_DIR), path);
     let feeds = feeds::read(&mut root, directory);
+    let (geo, has_databases) = places::geo(&mut root, directory);
     let workers = root.get_or("workers", cores(), |value| value.integer(1..=MAX_WORKERS));
     let drain = root.get_or("drain", DRAIN, |value| {
         scalar::duration(value, Duration::ZERO..=MAX_DRAIN)
@@ -116,6 +124,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         drop_events_per_second,
         state_dir,
         feeds,
+        geo,
         block,
         allow,
         malformed,
@@ -125,6 +134,8 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
     };
     HostDraft {
         apps_dir: Some(apps_dir),
+        has_databases,
+        asking: all_placed(report.take_asking(), &report.source),
         host: report.is_clean().then_some(host),
     }
 }

@@ -7,14 +7,15 @@ use std::ops::RangeInclusive;
 use toml::Spanned;
 
 use super::{
+    places,
     rules::{self, Owner},
     scalar,
     table::{Table, Wrong},
     value::Value,
 };
 use crate::config::{
-    Ceiling, Mitigation, Mode, PortRange, Protection, Rate, Sensitivity, SynChallenge, TcpSession,
-    Transport, When,
+    Admission, Ceiling, Mitigation, Mode, PortRange, Protection, Rate, Sensitivity, SynChallenge,
+    TcpSession, Transport, When,
 };
 
 /// UDP source ports of amplifiers: US-CERT TA14-017A, and two found since.
@@ -95,6 +96,8 @@ pub(super) fn read(
     let (block, allow) = scalar::access_lists(&mut table);
     let blocklist = table.get_or("blocklist", Mode::Enforce, scalar::mode);
     let allowlist = allowlist(&mut table, !allow.is_empty());
+    let countries = places::admission(&mut table, "countries", places::country);
+    let asns = places::admission(&mut table, "asns", places::asn);
 
     let reflectors = table.get("reflectors", scalar::mode);
     let reflector_ports = reflector_ports(&mut table);
@@ -132,6 +135,14 @@ pub(super) fn read(
         blocklist: with_firewall(blocklist),
         allow,
         allowlist: with_firewall(allowlist),
+        countries: Admission {
+            mode: with_firewall(countries.mode),
+            ..countries
+        },
+        asns: Admission {
+            mode: with_firewall(asns.mode),
+            ..asns
+        },
         reflectors: reflectors.map_or(default_mode, Spanned::into_inner),
         reflector_ports: reflector_ports.map_or_else(default_ports, Spanned::into_inner),
         fragments,

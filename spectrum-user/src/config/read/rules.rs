@@ -10,6 +10,7 @@ use spectrum_common::signature::WINDOW;
 use toml::Spanned;
 
 use super::{
+    places,
     protection::MAX_RATE,
     scalar,
     table::{Table, Wrong},
@@ -93,7 +94,7 @@ fn rule(table: &mut Table<'_>, owner: Owner) -> Option<Rule> {
         )
         .help(
             "say what to match: `length`, `ttl`, `source_port`, `port`, `flags`, `payload`, \
-             `family` or `transport`",
+             `countries`, `asns`, `family` or `transport`",
         );
         table.wrong_itself(wrong);
     }
@@ -180,6 +181,8 @@ fn conditions(table: &mut Table<'_>, owner: Owner) -> Conditions {
     }
     let flags = flags(table, known);
     let payload = payload(table);
+    let countries = places::condition(table, "countries", places::country);
+    let asns = places::condition(table, "asns", places::asn);
     if let (Some(payload), Some(length)) = (&payload, &length) {
         check_payload(table, payload, length, known);
     }
@@ -192,6 +195,8 @@ fn conditions(table: &mut Table<'_>, owner: Owner) -> Conditions {
         port: port.map(Spanned::into_inner),
         flags,
         payload: payload.map(Spanned::into_inner),
+        countries,
+        asns,
     }
 }
 

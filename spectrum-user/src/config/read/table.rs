@@ -48,6 +48,8 @@ impl Wrong {
 pub(super) struct Report {
     pub(super) source: Arc<Source>,
     problems: RefCell<Vec<Problem>>,
+    /// The fields that ask where a source is.
+    asking: RefCell<Vec<Spanned<String>>>,
 }
 
 impl Report {
@@ -55,6 +57,7 @@ impl Report {
         Self {
             source: Arc::clone(source),
             problems: RefCell::default(),
+            asking: RefCell::default(),
         }
     }
 
@@ -82,6 +85,11 @@ impl Report {
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
+    }
+
+    /// The paths of the fields that ask where a source is.
+    pub(super) fn take_asking(&self) -> Vec<Spanned<String>> {
+        self.asking.take()
     }
 
     pub(super) fn is_clean(&self) -> bool {
@@ -289,6 +297,12 @@ impl<'a> Table<'a> {
     /// Notes that the field `key` is wrong in a way that its value alone does not show.
     pub(super) fn wrong(&self, key: &str, span: Range<usize>, wrong: Wrong) {
         self.report.wrong(&self.path_of(key), span, wrong);
+    }
+
+    /// Notes that the field `key` asks where a source is: somebody has to know.
+    pub(super) fn asks_for_place(&self, key: &str, span: Range<usize>) {
+        let asking = Spanned::new(span, self.path_of(key));
+        self.report.asking.borrow_mut().push(asking);
     }
 
     /// Notes every field that nobody asked for.

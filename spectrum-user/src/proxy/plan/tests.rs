@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::config::{
-    Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mitigation, Mode, Origin, PortRange,
-    Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
+    Admission, Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mitigation, Mode, Origin,
+    PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
 };
 
 fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -49,6 +49,8 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             blocklist: Mode::Off,
             allow: Vec::new(),
             allowlist: Mode::Off,
+            countries: Admission::ALL,
+            asns: Admission::ALL,
             reflectors: Mode::Off,
             reflector_ports: Vec::new(),
             fragments: Mode::Off,

@@ -1,8 +1,8 @@
 //! What apps ask for: lists, ports, reflectors, fragments, tags, and the modes.
 
 use spectrum_common::reason::Reason::{
-    Blocked, ClosedPort, DatagramSize, Fragment, Malformed, Martian, NotAllowed, Reflector,
-    TcpFlags,
+    Asn, Blocked, ClosedPort, Country, DatagramSize, Fragment, Malformed, Martian, NotAllowed,
+    Reflector, TcpFlags,
 };
 
 use super::{CLIENT, CLIENT_V6, GAME, HOST, Row, SERVICE_VLAN, SIZED, SSH, VLAN, WEB, row};
@@ -13,6 +13,95 @@ use crate::{
     },
     frame::*,
 };
+
+/// Where sources are.
+pub(super) fn places() -> Vec<Row> {
+    const LOCAL: Option<&str> = Some("local");
+    const LOCAL_UDP: Option<&str> = Some("local-udp");
+    const WATCHED: Option<&str> = Some("local-watched");
+    let local = |source| syn(source, EDGE, 85);
+    let local_v6 = |source| syn(source, EDGE_V6, 85);
+    let by_system = |source| udp(source, EDGE, 8500);
+    let watched = |source| syn(source, EDGE, 86);
+    let refused = Dropped(Country);
+    vec![
+        row("country::one_that_may_come", local(CLIENT), LOCAL, Passed),
+        row("country::another", local("100.65.1.1"), LOCAL, refused),
+        row(
+            "country::one_that_nobody_knows",
+            local("100.66.1.1"),
+            LOCAL,
+            refused,
+        ),
+        row(
+            "country::over_ipv6_one_that_may_come",
+            local_v6(CLIENT_V6),
+            LOCAL,
+            Passed,
+        ),
+        row(
+            "country::over_ipv6_another",
+            local_v6("2001:db8:f:1::1"),
+            LOCAL,
+            refused,
+        ),
+        row(
+            "country::over_ipv6_one_that_nobody_knows",
+            local_v6("2001:db8:e::1"),
+            LOCAL,
+            refused,
+        ),
+        row(
+            "country::an_exempted_source",
+            local("198.19.3.77"),
+            LOCAL,
+            Passed,
+        ),
+        row(
+            "country::at_an_app_that_does_not_ask",
+            syn("100.65.1.1", EDGE, 80),
+            WEB,
+            Passed,
+        ),
+        row(
+            "country::comes_behind_the_blocklist",
+            local("198.18.0.7"),
+            LOCAL,
+            Dropped(Blocked),
+        ),
+        row(
+            "asn::a_refused_one",
+            by_system("100.65.1.1"),
+            LOCAL_UDP,
+            Dropped(Asn),
+        ),
+        row("asn::another", by_system(CLIENT), LOCAL_UDP, Passed),
+        row(
+            "asn::one_that_nobody_knows",
+            by_system("100.66.1.1"),
+            LOCAL_UDP,
+            Passed,
+        ),
+        row(
+            "asn::an_exempted_source",
+            by_system("198.19.3.77"),
+            LOCAL_UDP,
+            Passed,
+        ),
+        row(
+            "country::monitored",
+            watched("100.65.1.1"),
+            WATCHED,
+            Monitored(Country),
+        ),
+        row(
+            "asn::enforced_beside_a_watched_country",
+            watched(CLIENT),
+            WATCHED,
+            Dropped(Asn),
+        ),
+    ]
+}
 
 pub(super) fn lists() -> Vec<Row> {
     let web = |source| syn(source, EDGE, 80);

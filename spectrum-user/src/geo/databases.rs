@@ -1,0 +1,279 @@
+//! The databases of the configuration: read at the start, and again when a file has changed, off the
+//! main loop. A file that cannot be used changes nothing: what was read of it last stays.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+
+use super::{Places, Ranges, read};
+
+/// What is known of a database, for people.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DatabaseStatus {
+    pub file: PathBuf,
+    /// Ranges or networks in the edition that is in use.
+    pub entries: usize,
+    /// When the file of that edition was written.
+    pub edition: Option<Timestamp>,
+    /// Since when it is in use.
+    pub read: Option<Timestamp>,
+    /// Why the file as it is now cannot be used; absent if it can.
+    pub error: Option<String>,
+}
+
+/// What tells a file from the one that had its name before: length, time and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Edition {
+    length: u64,
+    modified: Option<Timestamp>,
+    inode: u64,
+}
+
+/// A database, and what it says.
+#[derive(Clone)]
+struct Database {
+    file: PathBuf,
+    /// Of the file that was looked at last.
+    seen: Option<Edition>,
+    /// Of the last file that could be used.
+    ranges: Option<Arc<Ranges>>,
+    edition: Option<Timestamp>,
+    read: Option<Timestamp>,
+    error: Option<String>,
+}
+
+/// What all databases say together, and what is known of each.
+#[derive(Clone, Default)]
+struct Known {
+    databases: Vec<Database>,
+    places: Arc<Places>,
+}
+
+/// Another edition of a database, or none that can be used.
+pub struct Update(Known);
+
+/// The databases that are followed.
+pub struct Databases {
+    known: Known,
+    refresh: Duration,
+    wake: Arc<Notify>,
+    tasks: JoinSet<()>,
+    updates_in: mpsc::Sender<Update>,
+    updates: mpsc::Receiver<Update>,
+}
+
+impl Default for Databases {
+    fn default() -> Self {
+        let (updates_in, updates) = mpsc::channel(1);
+        Self {
+            known: Known::default(),
+            refresh: Duration::MAX,
+            wake: Arc::default(),
+            tasks: JoinSet::new(),
+            updates_in,
+            updates,
+        }
+    }
+}
+
+impl Databases {
+    /// Follows these files from now on, and looks at them every `refresh`: reads those that are new
+    /// at once.
+    pub async fn follow(&mut self, files: &[PathBuf], refresh: Duration) {
+        let followed = self.known.databases.iter().map(|database| &database.file);
+        if followed.eq(files) && self.refresh == refresh {
+            return;
+        }
+        self.tasks.shutdown().await;
+        // What a task that is over has still sent is of other files.
+        while self.updates.try_recv().is_ok() {}
+        let known = self.known.with(files);
+        match spawn_blocking(move || known.look()).await {
+            Ok((known, _)) => self.known = known,
+            Err(error) => log::error!("cannot read the databases: {error}"),
+        }
+        self.refresh = refresh;
+        if !files.is_empty() {
+            let watch = watch(
+                self.known.clone(),
+                refresh,
+                Arc::clone(&self.wake),
+                self.updates_in.clone(),
+            );
+            self.tasks.spawn(watch);
+        }
+    }
+
+    /// Waits for the next change of a database. Cancel-safe.
+    pub async fn updated(&mut self) -> Update {
+        match self.updates.recv().await {
+            Some(update) => update,
+            // Never: a sender is held here.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes note of a change; says whether any address is somewhere else now.
+    pub fn take(&mut self, Update(known): Update) -> bool {
+        let changed = self.known.places != known.places;
+        self.known = known;
+        changed
+    }
+
+    /// What all databases say together.
+    pub fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.known.places)
+    }
+
+    /// Looks at all files at once; says how many there are.
+    pub fn refresh(&self) -> usize {
+        self.wake.notify_one();
+        self.known.databases.len()
+    }
+
+    pub fn statuses(&self) -> Vec<DatabaseStatus> {
+        self.known.databases.iter().map(Database::status).collect()
+    }
+}
+
+/// Looks at the files until it is stopped, and tells of what changed.
+async fn watch(
+    mut known: Known,
+    refresh: Duration,
+    wake: Arc<Notify>,
+    updates: mpsc::Sender<Update>,
+) {
+    loop {
+        // Either the time is up or somebody asks.
+        let _asked = timeout(refresh, wake.notified()).await;
+        let looking = known.clone();
+        match spawn_blocking(move || looking.look()).await {
+            Ok((looked, true)) => {
+                known = looked;
+                if updates.send(Update(known.clone())).await.is_err() {
+                    return;
+                }
+            }
+            Ok((_, false)) => {}
+            Err(error) => log::error!("cannot read the databases: {error}"),
+        }
+    }
+}
+
+impl Known {
+    /// The same for these files: what is known of them stays.
+    fn with(&self, files: &[PathBuf]) -> Self {
+        let databases = files.iter().map(|file| {
+            let known = self.databases.iter().find(|known| known.file == *file);
+            known.cloned().unwrap_or_else(|| Database::new(file))
+        });
+        Self {
+            databases: databases.collect(),
+            places: Arc::default(),
+        }
+    }
+
+    /// Reads the files that have changed; says whether there were any. Blocks.
+    fn look(mut self) -> (Self, bool) {
+        let mut changed = false;
+        for database in &mut self.databases {
+            changed |= database.look();
+        }
+        let editions = self.databases.iter();
+        let editions = editions.filter_map(|database| database.ranges.as_deref());
+        self.places = if changed || *self.places == Places::default() {
+            Arc::new(Places::new(editions))
+        } else {
+            self.places
+        };
+        (self, changed)
+    }
+}
+
+impl Database {
+    fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            seen: None,
+            ranges: None,
+            edition: None,
+            read: None,
+            error: None,
+        }
+    }
+
+    fn look(&mut self) -> bool {
+        let looked = Edition::of(&self.file);
+        let found = match looked {
+            Ok(edition) if self.seen == Some(edition) => return false,
+            Ok(edition) => {
+                self.seen = Some(edition);
+                read(&self.file).map(|ranges| (ranges, edition.modified))
+            }
+            Err(error) => {
+                self.seen = None;
+                Err(error)
+            }
+        };
+        let file = self.file.display();
+        match found {
+            Ok((ranges, modified)) => {
+                log::info!("database {file}: {} entries", ranges.count);
+                self.ranges = Some(Arc::new(ranges));
+                self.edition = modified;
+                self.read = Some(Timestamp::now());
+                self.error = None;
+                true
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                let is_new = self.error.as_ref() != Some(&error);
+                if is_new {
+                    let stays = match self.ranges {
+                        Some(_) => "its last edition stays in use",
+                        None => "rules that need it are OFF",
+                    };
+                    log::error!("database {file}: {error}; {stays}");
+                }
+                self.error = Some(error);
+                is_new
+            }
+        }
+    }
+
+    fn status(&self) -> DatabaseStatus {
+        DatabaseStatus {
+            file: self.file.clone(),
+            entries: self.ranges.as_ref().map_or(0, |ranges| ranges.count),
+            edition: self.edition,
+            read: self.read,
+            error: self.error.clone(),
+        }
+    }
+}
+
+impl Edition {
+    fn of(file: &Path) -> Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let meta = fs::metadata(file).with_context(|| format!("cannot open {}", file.display()))?;
+        let modified = meta.modified().ok();
+        Ok(Self {
+            length: meta.len(),
+            modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
+            inode: meta.ino(),
+        })
+    }
+}
