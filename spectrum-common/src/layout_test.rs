@@ -59,7 +59,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Challenge>(), 4 * 8);
     assert_eq!(size_of::<Handshake>(), 8 + 6 * 4);
     assert_eq!(size_of::<Listener>(), 16 + 2 * 4);
-    assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 64);
+    assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 8 + 4 * 64);
     assert_eq!(size_of::<Fields>(), 4 * 8);
     assert_eq!(size_of::<SignatureMask>(), 32 + 2 * 4);
     assert_eq!(size_of::<SignatureSet>(), 4 * 4 + 4 * 4);

@@ -42,5 +42,7 @@ pub struct SourceSet {
     pub tags: [u32; WAYS],
     /// Low bits of the jiffies up to which each source has precedence over one that was seen later.
     pub kept_until: [u32; WAYS],
+    /// Up to the end of the processor's line, so that each source lies in one.
+    pub reserved: [u64; 4],
     pub sources: [Source; WAYS],
 }

@@ -17,6 +17,7 @@ pub(crate) mod frame;
 pub(crate) mod geo;
 pub(crate) mod handshake;
 pub(crate) mod headers;
+pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod proven;
 pub(crate) mod samples;

@@ -24,6 +24,9 @@ mod cases;
 mod frame;
 #[path = "../tests/support/host.rs"]
 mod host;
+#[expect(dead_code, reason = "the tables of the tests need more")]
+#[path = "../tests/support/places.rs"]
+mod places;
 #[path = "../tests/support/policy.rs"]
 mod policy;
 #[path = "xdp/rules.rs"]
@@ -31,10 +34,7 @@ mod rules;
 #[path = "xdp/xdp_filter.rs"]
 mod xdp_filter;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    sync::Arc,
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -77,7 +77,7 @@ fn main() -> Result<()> {
     host::enter(&[EDGE])?;
     let mut filter = Filter::load_private()?;
     let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
-    filter.apply(&config(), &addresses, &Arc::default())?;
+    filter.apply(&config(), &addresses, &rules::places())?;
     let crowded = AppId::from_file_stem("crowded");
     filter.maps().prove([(crowded, CLIENT.parse()?)])?;
     let listener = TcpListener::bind((EDGE, CHALLENGED_PORT))?;

@@ -8,8 +8,10 @@ use spectrum_common::{
 };
 use spectrum_ebpf::edges;
 
+use super::lines::Lines;
+
 #[btf_map(name = "edges")]
-static EDGES: Array<EdgeSet, { size::EDGE_SETS }> = Array::new();
+static EDGES: Lines<EdgeSet, { size::EDGE_SETS }> = Lines::new();
 
 #[btf_map(name = "ports")]
 static PORTS: Array<PortPage, { size::PORT_PAGES }> = Array::new();

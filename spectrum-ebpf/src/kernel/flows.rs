@@ -1,6 +1,6 @@
 //! Flows that have proved themselves.
 
-use aya_ebpf::{btf_maps::Array, helpers::bpf_jiffies64, macros::btf_map};
+use aya_ebpf::{helpers::bpf_jiffies64, macros::btf_map};
 use spectrum_common::{
     flow::{FlowSet, MAX_AGE_SECONDS, SETS},
     settings::Settings,
@@ -10,8 +10,10 @@ use spectrum_ebpf::{
     parse::Packet,
 };
 
+use super::lines::Lines;
+
 #[btf_map(name = "flows")]
-static FLOWS: Array<FlowSet, { SETS as usize }> = Array::new();
+static FLOWS: Lines<FlowSet, { SETS as usize }> = Lines::new();
 
 /// The slot of the app that the packet's flow has proved itself to.
 #[inline(always)]

@@ -21,13 +21,13 @@ use spectrum_ebpf::{
     signatures::{self, Opinion, Signatures},
 };
 
-use super::{frame::FrameBytes, geo};
+use super::{frame::FrameBytes, geo, lines::Lines};
 
 #[btf_map(name = "sig_masks")]
 static MASKS: Array<SignatureMask, { size::SIGNATURE_MASKS }> = Array::new();
 
 #[btf_map(name = "signatures")]
-static TABLE: Array<SignatureSet, { SETS as usize }> = Array::new();
+static TABLE: Lines<SignatureSet, { SETS as usize }> = Lines::new();
 
 #[btf_map(name = "sig_rules")]
 static RULES: Array<SignatureRule, { size::SIGNATURES }> = Array::new();

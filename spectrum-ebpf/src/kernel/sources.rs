@@ -1,6 +1,6 @@
 //! What each source has sent of late.
 
-use aya_ebpf::{btf_maps::Array, helpers::bpf_jiffies64, macros::btf_map};
+use aya_ebpf::{helpers::bpf_jiffies64, macros::btf_map};
 use spectrum_common::{
     app::App,
     source::{SETS, SourceSet},
@@ -10,10 +10,10 @@ use spectrum_ebpf::{
     parse::Packet,
 };
 
-use super::settings;
+use super::{lines::Lines, settings};
 
 #[btf_map(name = "sources")]
-static SOURCES: Array<SourceSet, { SETS as usize }> = Array::new();
+static SOURCES: Lines<SourceSet, { SETS as usize }> = Lines::new();
 
 /// Charges a packet to its source at an app.
 #[inline(always)]

@@ -188,9 +188,17 @@ pub(crate) fn cases() -> Vec<Case> {
             tcp(CLIENT_V6, EDGE_V6, 80, ACK | PSH),
             2.5,
         ),
-        random(
+        random_source(
             "pass: random sources with rates on",
             tcp(CLIENT, EDGE, 90, ACK | PSH),
+        ),
+        random_source(
+            "pass: random sources, by country",
+            tcp(CLIENT, EDGE, 10_001, ACK | PSH),
+        ),
+        random(
+            "pass: random sources, by country, with rates on and 16 signatures in 4 masks",
+            udp(CLIENT, EDGE, 9500),
             8.0,
         ),
         case(

@@ -1,19 +1,26 @@
 //! Under which rules: apps that each ask for something else, and full lists.
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
-use spectrum_user::config::{
-    Config, Mode, TcpSession, Transport, When,
-    rule::{Action, Conditions, Payload, Rule},
+use spectrum_user::{
+    config::{
+        AppId, Config, Mode, TcpSession, Transport, When,
+        rule::{Action, Conditions, Payload, Rule},
+    },
+    geo::{Place, Places, Range, Ranges},
 };
 
-use crate::policy::{app, host, nets, rate, rule};
+use crate::{
+    places::{country, refuse},
+    policy::{app, host, nets, rate, rule},
+};
 
 /// Ordinary apps, with 1,000,000 other addresses and 100,000 other prefixes blocked, a tenth and a
 /// fifth of them of IPv6.
 pub(crate) fn config() -> Config {
     use Transport::{Tcp, Udp};
     let mut apps = vec![
+        app("everything", Udp, 9500, 9500),
         app("web", Tcp, 80, 80),
         app("ssh", Tcp, 22, 22),
         app("game", Udp, 7000, 7999),
@@ -27,6 +34,13 @@ pub(crate) fn config() -> Config {
         app("challenged", Tcp, 95, 95),
         app("guests", Udp, 9401, 9401),
     ];
+    // Each asks something else of where sources are.
+    apps.extend((1..).zip(COUNTRIES).map(|(number, code)| {
+        let mut app = app("from-anywhere-else", Tcp, 10_000 + number, 10_000 + number);
+        app.id = AppId::from_file_stem(&format!("not-from-{code}"));
+        app.protection.countries = refuse(vec![country(code)]);
+        app
+    }));
     for app in &mut apps {
         let rules = &mut app.protection;
         match app.name.as_str() {
@@ -51,10 +65,13 @@ pub(crate) fn config() -> Config {
             }
             "slow" => rules.packet_rate = rate(Mode::Enforce, 1),
             "shy" => rules.syn_rate = rate(Mode::Enforce, 1),
-            "signed" => {
+            "signed" | "everything" => {
                 rules.packet_rate = rate(Mode::Enforce, 1);
                 rules.packet_rate.per_second = 1_000_000_000;
                 rules.rules = signatures();
+                if app.name == "everything" {
+                    rules.countries = refuse(vec![country("AD")]);
+                }
             }
             _ => {}
         }
@@ -82,6 +99,37 @@ pub(crate) fn config() -> Config {
         host,
         apps: apps.into_iter().map(Arc::new).collect(),
     }
+}
+
+/// Those that the apps ask about; what is elsewhere is in one place more.
+const COUNTRIES: [&str; 60] = [
+    "AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO", "AR", "AT", "AU", "AZ", "BA", "BB", "BD", "BE",
+    "BF", "BG", "BH", "BI", "BJ", "BN", "BO", "BR", "BS", "BT", "BW", "BY", "BZ", "CA", "CD", "CF",
+    "CG", "CH", "CI", "CL", "CM", "CN", "CO", "CR", "CU", "CV", "CY", "CZ", "DE", "DJ", "DK", "DM",
+    "DO", "DZ", "EC", "EE", "EG", "ER", "ES", "ET", "FI", "FJ", "FM", "FR",
+];
+
+/// As many ranges of IPv4 as databases of countries have, of whole /24s as nearly all of theirs are, each
+/// somewhere else than the one before.
+pub(crate) fn places() -> Arc<Places> {
+    const RANGES: u32 = 400_000;
+    let mut random = fastrand::Rng::with_seed(2);
+    let mut first = 1_u32 << 24;
+    let ranges = (0..RANGES).map(|_| {
+        let length = random.u32(1..=u32::MAX / RANGES / 256 * 2) * 256;
+        let last = first.saturating_add(length - 1);
+        let range = Range {
+            first: Ipv4Addr::from(first).into(),
+            last: Ipv4Addr::from(last).into(),
+            place: Place {
+                country: country(COUNTRIES[random.usize(..COUNTRIES.len())]),
+                asn: 0,
+            },
+        };
+        first = last.saturating_add(1);
+        range
+    });
+    Arc::new(Places::new([&Ranges::new(ranges)]))
 }
 
 /// Four rules for each of four masks: by payload, by length and TTL, by these and the payload, and
