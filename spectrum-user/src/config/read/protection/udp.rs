@@ -65,12 +65,7 @@ fn tcp_session(protection: &mut Table<'_>, is_udp: bool) -> Option<Spanned<TcpSe
 /// with them (RFC 6263), and a flood gains little by them: who knows the app says more.
 fn datagrams(protection: &mut Table<'_>, is_udp: bool) -> Datagrams {
     let key = "datagrams";
-    let given = protection.get(key, |value| Ok(value.span()));
-    let default = if given.is_some() {
-        Mode::Enforce
-    } else {
-        Mode::Monitor
-    };
+    let (given, default) = enforced_if_given(protection, key);
     let mut table = protection.table(key);
     let mode = table.get_or("mode", default, scalar::mode);
     let min = table.get_or("min", 1, |value| value.integer(0..=Datagrams::LARGEST));
@@ -87,7 +82,7 @@ fn datagrams(protection: &mut Table<'_>, is_udp: bool) -> Datagrams {
     });
     table.finish();
     if !is_udp {
-        refuse_for_tcp(protection, key, given.map(Spanned::into_inner));
+        refuse_for_tcp(protection, key, given);
         return Datagrams::ANY;
     }
     Datagrams { mode, min, max }
@@ -97,21 +92,30 @@ fn datagrams(protection: &mut Table<'_>, is_udp: bool) -> Datagrams {
 /// length.
 fn amplification(protection: &mut Table<'_>, is_udp: bool) -> Amplification {
     let key = "amplification";
+    let (given, default) = enforced_if_given(protection, key);
+    let mut table = protection.table(key);
+    let mode = table.get_or("mode", default, scalar::mode);
+    let ratio = table.get_or("ratio", AMPLIFICATION, |value| value.integer(1..=1000));
+    table.finish();
+    if !is_udp {
+        refuse_for_tcp(protection, key, given);
+        return Amplification::ANY;
+    }
+    Amplification { mode, ratio }
+}
+
+/// Whether a table is given, and where; and so the mode of its rule where it says none.
+fn enforced_if_given(
+    protection: &mut Table<'_>,
+    key: &'static str,
+) -> (Option<Range<usize>>, Mode) {
     let given = protection.get(key, |value| Ok(value.span()));
     let default = if given.is_some() {
         Mode::Enforce
     } else {
         Mode::Monitor
     };
-    let mut table = protection.table(key);
-    let mode = table.get_or("mode", default, scalar::mode);
-    let ratio = table.get_or("ratio", AMPLIFICATION, |value| value.integer(1..=1000));
-    table.finish();
-    if !is_udp {
-        refuse_for_tcp(protection, key, given.map(Spanned::into_inner));
-        return Amplification::ANY;
-    }
-    Amplification { mode, ratio }
+    (given.map(Spanned::into_inner), default)
 }
 
 fn refuse_for_tcp(protection: &Table<'_>, key: &str, span: Option<Range<usize>>) {
