@@ -10,7 +10,7 @@ use spectrum_common::{
 use spectrum_ebpf::access::entry::Entry;
 
 use super::{
-    access_table::{self, EntryKey, Size, Table},
+    access_table::{EntryKey, Size, Table},
     error::Error,
     shared_words::SharedWords,
     table_map::{self, SharedTable, TableMap},
@@ -75,11 +75,11 @@ impl AccessMap {
         let changes = self.table().header(header::CHANGES);
         built.table().set_header(header::CHANGES, changes);
         // As long as either table may be read, the hints are those of both.
-        for (held, new) in self.hints.all().iter().zip(&built.hints) {
+        for (held, new) in self.hints.all().iter().zip(built.hints.all()) {
             held.fetch_or(new.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         self.tables.replace(built.table)?;
-        self.take_hints(&built.hints);
+        self.take_hints(built.hints.all());
         Ok(())
     }
 
@@ -108,19 +108,19 @@ impl AccessMap {
 /// A table that the program does not read yet.
 pub(super) struct BuiltTable {
     table: SharedTable,
-    hints: Box<[AtomicU64]>,
+    hints: SharedWords,
 }
 
 impl BuiltTable {
     /// An empty one.
     pub(super) fn start(size: Size, seed: u64) -> Result<Self, Error> {
         let table = SharedTable::create(table_map::ACCESS, size.lines())?;
-        let hints = access_table::no_hints();
-        Table::start(table.words(), &hints, size, seed);
+        let hints = SharedWords::private(HINT_WORDS)?;
+        Table::start(table.words(), hints.all(), size, seed);
         Ok(Self { table, hints })
     }
 
     pub(super) fn table(&self) -> Table<'_> {
-        Table::new(self.table.words(), &self.hints)
+        Table::new(self.table.words(), self.hints.all())
     }
 }

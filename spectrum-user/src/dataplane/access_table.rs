@@ -11,10 +11,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use spectrum_common::{
-    access::{
-        FILTER_WORDS, FIRST_ENTRIES, HINT_WORDS, LINE_WORDS, Line, REGION_WORDS_V6, first_word,
-        header,
-    },
+    access::{FILTER_WORDS, FIRST_ENTRIES, LINE_WORDS, Line, REGION_WORDS_V6, first_word, header},
     address::Address,
 };
 use spectrum_ebpf::access::{
@@ -31,11 +28,6 @@ pub type EntryKey = (u32, IpNet);
 pub(super) struct Table<'a> {
     words: &'a [AtomicU64],
     hints: &'a [AtomicU64],
-}
-
-/// Hints of a table that nobody reads yet.
-pub(super) fn no_hints() -> Box<[AtomicU64]> {
-    (0..HINT_WORDS).map(|_| AtomicU64::new(0)).collect()
 }
 
 /// Lines of entries of a table.

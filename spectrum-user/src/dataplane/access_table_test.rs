@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use proptest::prelude::*;
 use spectrum_common::{
-    access::{Line, action},
+    access::{HINT_WORDS, Line, action},
     address::Address,
 };
 use spectrum_ebpf::access::{self, Listed, Lists};
@@ -31,7 +31,7 @@ impl Memory {
         let words = size.lines() * LINE_WORDS;
         Self {
             words: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            hints: no_hints(),
+            hints: (0..HINT_WORDS).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 

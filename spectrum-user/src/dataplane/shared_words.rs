@@ -1,4 +1,4 @@
-//! An array of 64-bit words as shared memory.
+//! An array of 64-bit words in memory that is shared with the kernel, or may be.
 //!
 //! The map has `BPF_F_MMAPABLE` (kernel 5.5): a word is changed with one atomic operation, and
 //! mebibytes are compared without a system call for each word.
@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::maps::Map;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use super::error::Error;
 
@@ -21,7 +21,7 @@ pub(super) struct SharedWords {
     bytes: NonZeroUsize,
 }
 
-// SAFETY: the memory is shared with the kernel anyway, and only touched atomically.
+// SAFETY: the memory may be shared with the kernel anyway, and is only touched atomically.
 unsafe impl Send for SharedWords {}
 // SAFETY: as above.
 unsafe impl Sync for SharedWords {}
@@ -40,6 +40,21 @@ impl SharedWords {
         // SAFETY: a new mapping at an address of the kernel's choice, of the length of the map.
         let memory = unsafe { mmap(None, bytes, protection, MapFlags::MAP_SHARED, data.fd(), 0) }
             .map_err(Error::system("cannot map an array into memory"))?;
+        Ok(Self {
+            words: memory.cast(),
+            count,
+            bytes,
+        })
+    }
+
+    /// So many zeros for this process alone. Not from its heap, which would keep mebibytes that are
+    /// needed for the moment of a reload.
+    pub(super) fn private(count: usize) -> Result<Self, Error> {
+        let bytes = NonZeroUsize::new(count * size_of::<u64>()).ok_or(Error::Missing("words"))?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let memory = unsafe { mmap_anonymous(None, bytes, protection, MapFlags::MAP_PRIVATE) }
+            .map_err(Error::system("cannot get memory for a table"))?;
         Ok(Self {
             words: memory.cast(),
             count,
@@ -68,7 +83,7 @@ impl SharedWords {
 
 impl Drop for SharedWords {
     fn drop(&mut self) {
-        // SAFETY: the mapping that `map` made; no reference to it outlives `self`.
+        // SAFETY: the mapping that was made for it; no reference to it outlives `self`.
         let unmapped = unsafe { munmap(self.words.cast(), self.bytes.get()) };
         debug_assert!(unmapped.is_ok());
     }
