@@ -9,7 +9,8 @@ pub(crate) const EDGE_V6: &str = "2001:db8::1";
 pub(crate) const CLIENT: &str = "100.64.0.9";
 /// Of many.
 const FIRST_CLIENT: &str = "100.64.0.0";
-pub(crate) const OTHER_CLIENT: &str = "100.64.0.10";
+/// None of the many.
+pub(crate) const OTHER_CLIENT: &str = "100.65.0.10";
 pub(crate) const CLIENT_V6: &str = "2001:db8:c::9";
 pub(crate) const BLOCKED: &str = "198.18.0.7";
 
