@@ -30,14 +30,36 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 /// # Errors
 /// When the process has ended.
 pub fn memory(process: Pid) -> Result<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-    pss(&rollup).with_context(|| format!("unexpected smaps_rollup: {rollup}"))
+    memory_of(process, "Pss:")
 }
 
-fn pss(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+/// The part of it that is no file's: heaps and stacks. Who else runs the same program is nothing to it.
+///
+/// # Errors
+/// When the process has ended.
+pub fn anonymous_memory(process: Pid) -> Result<u64> {
+    memory_of(process, "Anonymous:")
+}
+
+fn memory_of(process: Pid, field: &str) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    bytes(&rollup, field).with_context(|| format!("unexpected smaps_rollup: {rollup}"))
+}
+
+fn bytes(rollup: &str, field: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Ranges of memory that a process has mapped: of files, of BPF maps, and of its own.
+///
+/// # Errors
+/// When the process has ended.
+pub fn mappings(process: Pid) -> Result<usize> {
+    Ok(fs::read_to_string(format!("/proc/{process}/maps"))?
+        .lines()
+        .count())
 }
 
 /// Files, sockets and pipes that a process has open.
@@ -60,10 +82,12 @@ mod tests {
     }
 
     #[test]
-    fn pss_is_the_line_of_that_name() {
+    fn memory_is_the_line_of_that_name() {
         let rollup = "5581c000-7fff ---p 00000000 00:00 0 [rollup]\n\
-                      Rss:  9000 kB\nPss:                1234 kB\nPss_Dirty:   5 kB\n";
-        assert_eq!(pss(rollup), Some(1_263_616));
-        assert_eq!(pss("Rss: 1 kB\n"), None);
+                      Rss:  9000 kB\nPss:                1234 kB\nPss_Dirty:   5 kB\n\
+                      Anonymous:          70 kB\n";
+        assert_eq!(bytes(rollup, "Pss:"), Some(1_263_616));
+        assert_eq!(bytes(rollup, "Anonymous:"), Some(71_680));
+        assert_eq!(bytes("Rss: 1 kB\n", "Pss:"), None);
     }
 }

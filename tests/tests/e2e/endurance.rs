@@ -144,6 +144,7 @@ struct Footprint {
     open_files: u64,
     threads: usize,
     memory: u64,
+    mappings: usize,
     pins: usize,
 }
 
@@ -152,7 +153,9 @@ impl Footprint {
         Ok(Self {
             open_files: usage::open_files(daemon)?,
             threads: fs::read_dir(format!("/proc/{daemon}/task"))?.count(),
-            memory: usage::memory(daemon)?,
+            // Not what files share: that is less while another test runs the same program.
+            memory: usage::anonymous_memory(daemon)?,
+            mappings: usage::mappings(daemon)?,
             pins: fs::read_dir(pins)?.count(),
         })
     }
@@ -161,10 +164,12 @@ impl Footprint {
     fn ensure_like(&self, before: &Self) -> Result<()> {
         const FILES: u64 = 20;
         const MEMORY: u64 = 4 << 20;
+        const MAPPINGS: usize = 20;
         ensure!(
             self.open_files <= before.open_files + FILES
                 && self.threads == before.threads
                 && self.memory <= before.memory + MEMORY
+                && self.mappings <= before.mappings + MAPPINGS
                 && self.pins == before.pins,
             "{before:?} has become {self:?}"
         );
