@@ -60,28 +60,48 @@ pub enum Ruling {
     Drop(Reason),
 }
 
-/// A rule that matched, and where it stands. Aligned, because the compiler writes it in one go, and
-/// the stack of a BPF program wants that aligned.
-#[repr(align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Match {
-    order: u32,
-    rule: u32,
-}
-
-impl Match {
-    /// Not the same byte throughout: the compiler would call `memset`, at the price of one more frame
-    /// of the stack.
-    const NONE: Self = Self {
-        order: u32::MAX,
-        rule: 0,
-    };
-}
-
-/// The first rule of each kind that matches.
+/// The first rule of each kind that matches: its place in the order, above its number.
 struct Found {
-    monitored: Match,
-    enforced: Match,
+    monitored: u64,
+    enforced: u64,
+}
+
+/// Comes after every rule.
+const NOTHING: u64 = u64::MAX >> 1;
+
+/// Bits of a rule's number.
+const NUMBER_BITS: u32 = 16;
+
+impl Found {
+    const NOTHING: Self = Self {
+        monitored: NOTHING,
+        enforced: NOTHING,
+    };
+
+    /// Notes what [`examine`] says of the rule `index`. Without a branch: the verifier would follow each
+    /// way with what it says about the numbers that were compared.
+    #[inline(always)]
+    const fn note(&mut self, index: u32, examined: u64) {
+        let place = examined >> u32::BITS << NUMBER_BITS | index as u64;
+        // The bits of the mode are told apart by their weight: 1 to monitor, 2 to enforce.
+        self.monitored = least(self.monitored, place | nothing_unless(examined & 1));
+        self.enforced = least(self.enforced, place | nothing_unless(examined >> 1 & 1));
+    }
+}
+
+const _: () = assert!(mode::OFF == 0 && mode::MONITOR == 1 && mode::ENFORCE == 2);
+
+/// [`NOTHING`] if `bit` is 0, and else 0.
+#[inline(always)]
+const fn nothing_unless(bit: u64) -> u64 {
+    bit.wrapping_sub(1) >> 1
+}
+
+/// The smaller of two numbers below 2^63.
+#[inline(always)]
+const fn least(one: u64, other: u64) -> u64 {
+    let difference = one.wrapping_sub(other).cast_signed();
+    other.wrapping_add((difference & difference >> 63).cast_unsigned())
 }
 
 /// Asks the signatures that hold for the app at `slot`.
@@ -99,7 +119,7 @@ pub fn judge(
         ruling: Ruling::Silent,
     };
     // What comes after the rule that decides is not asked.
-    if found.monitored.order < found.enforced.order
+    if found.monitored >> NUMBER_BITS < found.enforced >> NUMBER_BITS
         && let Some(Ruling::Drop(reason)) = apply(tables, found.monitored, packet)
     {
         opinion.monitored = Some(reason);
@@ -111,13 +131,15 @@ pub fn judge(
 }
 
 #[inline(always)]
-fn apply(tables: &impl Signatures, found: Match, packet: &Packet) -> Option<Ruling> {
-    if found == Match::NONE {
+fn apply(tables: &impl Signatures, found: u64, packet: &Packet) -> Option<Ruling> {
+    if found == NOTHING {
         return None;
     }
-    let rule = tables.rule(found.rule)?;
+    #[expect(clippy::cast_possible_truncation, reason = "a number of 16 bits")]
+    let number = found as u32 & ((1 << NUMBER_BITS) - 1);
+    let rule = tables.rule(number)?;
     let rule = rule.borrow();
-    let is_within = tables.hit(found.rule, rule, packet);
+    let is_within = tables.hit(number, rule, packet);
     let reason = match rule.origin {
         origin::MITIGATION => Reason::Signature,
         _ => Reason::CustomRule,
@@ -138,10 +160,7 @@ fn find(
     slot: u32,
     app: &App,
 ) -> Found {
-    let mut found = Found {
-        monitored: Match::NONE,
-        enforced: Match::NONE,
-    };
+    let mut found = Found::NOTHING;
     let facts = Fields {
         endpoint: endpoint(packet, slot),
         header: header(packet),
@@ -157,21 +176,30 @@ fn find(
         let Some(mask) = tables.mask(index.into()) else {
             break;
         };
-        let mask = mask.borrow();
-        if u32::from(packet.payload_length) < mask.payload_end {
-            continue;
+        if let Some(key) = key(frame, packet, &facts, mask.borrow()) {
+            look_up(tables, index.into(), &key, packet, &mut found);
         }
-        let mut facts = facts;
-        if mask.payload_end != 0 {
-            let Some(payload) = window(frame, packet, mask.payload_offset) else {
-                continue;
-            };
-            facts.payload = payload;
-        }
-        let key = masked(&facts, &mask.fields);
-        look_up(tables, index.into(), &key, packet, &mut found);
     }
     found
+}
+
+/// What a mask leaves of a packet with these `facts`; `None` if it has no such payload.
+#[inline(always)]
+fn key(
+    frame: &(impl Bytes + ?Sized),
+    packet: &Packet,
+    facts: &Fields,
+    mask: &SignatureMask,
+) -> Option<Fields> {
+    if u32::from(packet.payload_length) < mask.payload_end {
+        return None;
+    }
+    let payload = if mask.payload_end == 0 {
+        facts.payload
+    } else {
+        window(frame, packet, mask.payload_offset)?
+    };
+    Some(masked(&Fields { payload, ..*facts }, &mask.fields))
 }
 
 /// Notes the rules of one mask that match.
@@ -190,17 +218,7 @@ fn look_up(tables: &impl Signatures, mask: u32, key: &Fields, packet: &Packet, f
         if candidate != tag {
             continue;
         }
-        let found_rule = tables.examine(index, mask, key, packet);
-        #[expect(clippy::cast_possible_truncation, reason = "the parts of a number")]
-        let (order, mode) = ((found_rule >> 32) as u32, found_rule as u32);
-        let best = match mode {
-            mode::MONITOR => &mut found.monitored,
-            mode::ENFORCE => &mut found.enforced,
-            _ => continue,
-        };
-        if order < best.order {
-            *best = Match { order, rule: index };
-        }
+        found.note(index, tables.examine(index, mask, key, packet));
     }
 }
 

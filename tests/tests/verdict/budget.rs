@@ -8,8 +8,8 @@ use spectrum_user::dataplane::Filter;
 
 use crate::frame::syn;
 
-/// Two fifths of what the verifier would look at: the rest is for kernels that we do not know.
-const BUDGET: u32 = 400_000;
+/// A quarter of what the verifier would look at: the rest is for kernels that we do not know.
+const BUDGET: u32 = 250_000;
 
 pub(crate) fn trials() -> [Trial; 2] {
     [
