@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::{Notify, mpsc},
-    task::{AbortHandle, JoinSet, spawn_blocking},
+    task::{self, AbortHandle, JoinSet, spawn_blocking},
     time::timeout,
 };
 
@@ -73,6 +73,8 @@ struct Contents {
 /// What a task found at its source: another edition, or that there is none.
 pub struct Update {
     name: String,
+    /// Who says so: what a task has sent before it was ended is of another feed.
+    task: task::Id,
     checked: Timestamp,
     next: Timestamp,
     found: Result<Option<Contents>>,
@@ -191,7 +193,8 @@ impl Feeds {
 
     /// Takes note of what a task found; says whether the feed lists something else now.
     pub fn take(&mut self, update: Update) -> bool {
-        let Some(held) = self.held.get_mut(&update.name) else {
+        let held = self.held.get_mut(&update.name);
+        let Some(held) = held.filter(|held| held.task.id() == update.task) else {
             return false;
         };
         held.checked = Some(update.checked);
@@ -308,6 +311,7 @@ impl Watch {
             let checked = Timestamp::now();
             let update = Update {
                 name: self.feed.name.clone(),
+                task: task::id(),
                 checked,
                 next: checked + pause,
                 found,
@@ -384,3 +388,6 @@ fn read(
         fetched: Some(fetched),
     })
 }
+
+#[cfg(test)]
+mod tests;
