@@ -229,6 +229,7 @@ impl Daemon {
                 _ = marking.tick() => self.handshake.keep(&self.config, &mut self.shield),
                 _ = housekeeping.tick() => {
                     note(self.shield.tidy(), "cannot tidy the lists");
+                    self.retry();
                 }
             }
         }

@@ -54,7 +54,7 @@ pub struct FeedStatus {
     /// When the source was last looked at.
     pub checked: Option<Timestamp>,
     pub next: Option<Timestamp>,
-    /// Why the last look failed; absent if it did not.
+    /// Why the last look failed, or the filters have not taken over what it found; absent if neither.
     pub error: Option<String>,
 }
 
@@ -96,6 +96,8 @@ struct Held {
     contents: Contents,
     /// The edition that takes the place of this one as soon as the data plane has it.
     coming: Option<Contents>,
+    /// Why the data plane could not take it over when it was last tried.
+    refused: Option<String>,
     checked: Option<Timestamp>,
     next: Option<Timestamp>,
     error: Option<String>,
@@ -165,6 +167,7 @@ impl Feeds {
             spared: spared.to_vec(),
             contents,
             coming: None,
+            refused: None,
             checked: None,
             next: None,
             error,
@@ -210,6 +213,9 @@ impl Feeds {
                 );
                 held.error = None;
                 let changed = held.newest().prefixes != contents.prefixes;
+                if changed {
+                    held.refused = None;
+                }
                 if changed || held.coming.is_some() {
                     held.coming = Some(contents);
                 } else {
@@ -232,9 +238,17 @@ impl Feeds {
     /// Notes that the data plane has what [`Feeds::lists`] says.
     pub fn settle(&mut self) {
         for held in self.held.values_mut() {
+            held.refused = None;
             if let Some(coming) = held.coming.take() {
                 held.contents = coming;
             }
+        }
+    }
+
+    /// Notes that the data plane could not take over what [`Feeds::lists`] says.
+    pub fn refuse(&mut self, why: &anyhow::Error) {
+        for held in self.held.values_mut() {
+            held.refused = held.coming.is_some().then(|| format!("{why:#}"));
         }
     }
 
@@ -276,7 +290,7 @@ impl Held {
             fetched: self.contents.fetched,
             checked: self.checked,
             next: self.next,
-            error: self.error.clone(),
+            error: self.error.clone().or_else(|| self.refused.clone()),
         }
     }
 }

@@ -21,6 +21,12 @@ impl Daemon {
         self.begin();
     }
 
+    /// Applies what others say, if that has failed.
+    pub(super) fn retry(&mut self) {
+        self.work.want_what_is_owed();
+        self.begin();
+    }
+
     fn begin(&mut self) {
         match self.work.next() {
             Some(cause @ Cause::Documents(why)) => {
@@ -33,10 +39,8 @@ impl Daemon {
     }
 
     fn prepare(&mut self, cause: Cause, config: Arc<Config>) {
-        match self.brief(&config) {
-            Ok(brief) => self.work.prepare(cause, config, brief),
-            Err(error) => log::error!("nothing changed: {error:#}"),
-        }
+        let brief = self.brief(&config);
+        self.work.prepare(cause, config, brief);
     }
 
     /// What has to be known to work out what the filters should hold.
@@ -67,8 +71,8 @@ impl Daemon {
                     (_, Err(error)) => Err(error),
                 };
                 match applied {
-                    // If something has changed since, more is to come.
-                    Ok(()) if self.work.is_done() => self.feeds.settle(),
+                    Ok(()) if self.work.settle() => self.feeds.settle(),
+                    // Something has changed since: more is to come.
                     Ok(()) => {}
                     Err(error) => self.give_up(cause, &error).await,
                 }
@@ -80,6 +84,7 @@ impl Daemon {
     async fn give_up(&mut self, cause: Cause, error: &anyhow::Error) {
         match cause {
             Cause::Others => {
+                self.feeds.refuse(error);
                 log::error!("cannot take over what feeds list and databases know: {error:#}");
             }
             Cause::Documents(_) => {

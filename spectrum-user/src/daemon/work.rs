@@ -32,12 +32,23 @@ pub(super) struct Work {
     running: Option<JoinHandle<Done>>,
     /// What is to be done next.
     wanted: Option<Cause>,
+    /// The filters do not have yet what others say.
+    is_owed: bool,
 }
 
 impl Work {
     /// Notes that there is something to do.
     pub(super) fn want(&mut self, cause: Cause) {
         self.wanted = self.wanted.max(Some(cause));
+        self.is_owed |= cause == Cause::Others;
+    }
+
+    /// Has what others say done again if it came to nothing, as when it was to be done together with
+    /// documents that were of no use.
+    pub(super) fn want_what_is_owed(&mut self) {
+        if self.is_owed && self.is_idle() {
+            self.want(Cause::Others);
+        }
     }
 
     /// What is to be done now, if nothing is being done.
@@ -45,8 +56,16 @@ impl Work {
         self.wanted.take_if(|_| self.running.is_none())
     }
 
-    /// Whether nothing is done, nor is there anything to do.
-    pub(super) fn is_done(&self) -> bool {
+    /// Notes that the filters have what was worked out last; says whether that was everything, and
+    /// nothing has changed since.
+    pub(super) fn settle(&mut self) -> bool {
+        let is_all = self.is_idle();
+        self.is_owed &= !is_all;
+        is_all
+    }
+
+    /// Nothing is done, nor is there anything to do.
+    fn is_idle(&self) -> bool {
         self.running.is_none() && self.wanted.is_none()
     }
 
@@ -57,10 +76,10 @@ impl Work {
         }));
     }
 
-    /// Works out what the filters should hold.
-    pub(super) fn prepare(&mut self, cause: Cause, config: Arc<Config>, brief: Brief) {
+    /// Works out what the filters should hold, if what has to be known for it is.
+    pub(super) fn prepare(&mut self, cause: Cause, config: Arc<Config>, brief: Result<Brief>) {
         self.running = Some(spawn_blocking(move || {
-            let prepared = brief.prepare(&config);
+            let prepared = brief.and_then(|brief| brief.prepare(&config));
             Done::Prepared(cause, config, prepared)
         }));
     }
@@ -95,9 +114,27 @@ mod tests {
         work.want(Cause::Others);
         assert_eq!(work.next(), None);
         assert!(matches!(work.done().await, Done::Loaded(_, Err(_))));
-        assert!(!work.is_done());
+        assert!(!work.settle());
         assert_eq!(work.next(), Some(Cause::Documents("second")));
         assert_eq!(work.next(), None);
-        assert!(work.is_done());
+        assert!(work.settle());
+    }
+
+    /// Else a list that could not be taken over would be forgotten until its next edition.
+    #[test]
+    fn what_others_say_is_owed_until_the_filters_have_it() {
+        let mut work = Work::default();
+        work.want_what_is_owed();
+        assert_eq!(work.next(), None);
+        work.want(Cause::Others);
+        work.want(Cause::Documents("of no use"));
+        assert_eq!(work.next(), Some(Cause::Documents("of no use")));
+        for _failed in 0..2 {
+            work.want_what_is_owed();
+            assert_eq!(work.next(), Some(Cause::Others));
+        }
+        assert!(work.settle());
+        work.want_what_is_owed();
+        assert_eq!(work.next(), None);
     }
 }

@@ -60,3 +60,26 @@ async fn what_the_old_source_said_is_not_taken_for_the_new_one() {
     scene.feeds.settle();
     assert_eq!(scene.status().entries, 1);
 }
+
+/// `spectrum lists` would show an old list without a word on why.
+#[tokio::test]
+async fn an_edition_that_the_filters_refuse_is_shown_until_they_have_it() {
+    let mut scene = Scene::new();
+    let source = scene.write("list", "192.0.2.1\n192.0.2.2\n");
+    scene.follow(source);
+    let edition = scene.feeds.updated().await;
+    assert!(scene.feeds.take(edition));
+    scene.feeds.refuse(&anyhow::anyhow!("no memory"));
+    let refused =
+        |status: FeedStatus| (status.entries, status.error.as_deref() == Some("no memory"));
+    assert_eq!(refused(scene.status()), (0, true));
+
+    // The next look finds nothing new, and what is refused is refused still.
+    scene.feeds.refresh(None);
+    let nothing_new = scene.feeds.updated().await;
+    assert!(!scene.feeds.take(nothing_new));
+    assert_eq!(refused(scene.status()), (0, true));
+
+    scene.feeds.settle();
+    assert_eq!(refused(scene.status()), (2, false));
+}

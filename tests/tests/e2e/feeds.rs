@@ -22,7 +22,10 @@ use spectrum_tests::{
     client::{self, Probe},
     daemon::{AppDocument, HostDocument, Site},
     origin::{self, port},
-    topology::address::{ATTACKER, CLIENT, EDGE},
+    topology::{
+        FRONT,
+        address::{ATTACKER, CLIENT, EDGE},
+    },
     wait,
 };
 
@@ -48,6 +51,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "feeds::an_edition_that_does_not_fit_stands_in_nobodys_way",
         needs: &[],
         run: an_edition_that_does_not_fit_stands_in_nobodys_way,
+    },
+    Case {
+        name: "feeds::an_edition_that_could_not_be_used_is_shown_and_tried_again",
+        needs: &[],
+        run: an_edition_that_could_not_be_used_is_shown_and_tried_again,
     },
     Case {
         name: "feeds::none_blocks_where_the_operator_works_from",
@@ -358,6 +366,39 @@ fn an_edition_that_does_not_fit_stands_in_nobodys_way() -> Result<()> {
         let daemon = site.start()?;
         ensure_first_edition()?;
         daemon.stop().map(drop)
+    })
+}
+
+/// For a while the daemon cannot write to its filter, as its pins are not where it left them.
+fn an_edition_that_could_not_be_used_is_shown_and_tried_again() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let list = lab.dir().join("list.txt");
+    fs::write(&list, "198.51.100.0/24\n")?;
+    let path = list.display().to_string();
+    let host = HostDocument {
+        protection: &feed(&path, ""),
+        ..HostDocument::default()
+    };
+    let edge = (EDGE, port::HTTP).into();
+    shielded_in(&lab, host, &[HTTP], |scene| {
+        wait_for_entries(&scene.site, 1)?;
+        let pins = lab.pin_dir().join(FRONT);
+        let elsewhere = lab.pin_dir().join("elsewhere");
+        fs::rename(&pins, &elsewhere)?;
+        fs::write(&list, format!("198.51.100.0/24\n{ATTACKER}\n"))?;
+        refresh(&scene.site)?;
+        wait::until("the failure to be shown", PATIENCE, || {
+            let lists = scene.site.run("lists", &["-o", "json"])?;
+            ensure!(lists.contains("nothing is pinned"), "{lists}");
+            Ok(())
+        })?;
+        ensure!(entries(&scene.site)? == 1);
+        get(&lab.attacker, None, edge).context("before its entry is in force")?;
+
+        fs::rename(&elsewhere, &pins)?;
+        wait_for_entries(&scene.site, 2)?;
+        ensure_silent(&lab.attacker, None, edge)
     })
 }
 
