@@ -9,6 +9,7 @@ mod document;
 mod errors;
 mod feed;
 mod host;
+mod origins;
 mod place;
 mod prefix;
 mod protection;
@@ -25,13 +26,14 @@ use std::{
 };
 
 pub use app::{
-    App, AppId, Connectivity, EdgeIps, HeaderOn, Limits, Origin, PortRange, ProxyProtocol,
-    Timeouts, Transport,
+    App, AppId, Connectivity, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, Timeouts,
+    Transport,
 };
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
 pub use host::{EventOutput, Host, SynAnswers, XdpMode};
+pub use origins::{Balance, Member, Origin, Origins};
 pub use place::{Admission, Geo};
 pub use prefix::{PrefixError, parse_prefix};
 pub use protection::{

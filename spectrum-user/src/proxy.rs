@@ -1,8 +1,8 @@
 //! The proxy: carries what the data plane let through to the hidden origins.
 //!
-//! The life of a connection: a `worker` accepts it on a `listener`, it is admitted (`limits`), an
-//! `origin` is reached, the header ([`proxy_protocol`]) is sent, bytes are relayed (`tcp`), and its
-//! `account` is closed. UDP sessions (`udp`) go the same way.
+//! The life of a connection: a `worker` accepts it on a `listener`, it is admitted (`limits`), one
+//! of the `origins` is reached, the header ([`proxy_protocol`]) is sent, bytes are relayed (`tcp`),
+//! and its `account` is closed. UDP sessions (`udp`) go the same way.
 //!
 //! - The proxy never reads a configuration file, and knows nothing of BPF.
 //! - A worker never waits for another: each has a thread, a runtime and listeners of its own.
@@ -13,7 +13,7 @@ mod clock;
 mod error;
 mod limits;
 mod listener;
-mod origin;
+mod origins;
 mod plan;
 mod proofs;
 pub mod proxy_protocol;
@@ -38,7 +38,7 @@ use socket2::Socket;
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use error::{ApplyError, StartError};
-pub use origin::{OriginCondition, OriginSnapshot};
+pub use origins::{OriginCondition, OriginSnapshot};
 pub use proofs::Proofs;
 pub use service::AppSnapshot;
 pub use socket::{Handshake, handshake_of};

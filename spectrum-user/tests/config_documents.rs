@@ -9,8 +9,8 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use spectrum_user::config::{
-    self, App, AppDocument, AppId, Config, Connectivity, EdgeIps, HeaderOn, HostDocument, Mode,
-    PortRange, ProxyProtocol, Rate, Transport, When,
+    self, App, AppDocument, AppId, Balance, Config, Connectivity, EdgeIps, HeaderOn, HostDocument,
+    Mode, PortRange, ProxyProtocol, Rate, Transport, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -38,15 +38,19 @@ fn every_example_is_valid() {
 #[test]
 fn a_document_that_is_written_back_is_the_same_app() {
     for app in examples().apps {
-        let text = toml::to_string(&AppDocument::from(&*app)).unwrap();
-        let again = self::app(&text);
-        let document = again.document.clone();
-        let app = App {
-            document,
-            ..(*app).clone()
-        };
-        assert_eq!(again, app, "{text}");
+        assert_survives(&app);
     }
+}
+
+fn assert_survives(app: &App) {
+    let text = toml::to_string(&AppDocument::from(app)).unwrap();
+    let again = self::app(&text);
+    let document = again.document.clone();
+    let app = App {
+        document,
+        ..app.clone()
+    };
+    assert_eq!(again, app, "{text}");
 }
 
 #[test]
@@ -81,11 +85,17 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
         }
     );
     assert_eq!(app.edge_ips, EdgeIps::Dynamic(Connectivity::All));
+    let origins = &app.origins;
+    let [only] = origins.members[..] else {
+        panic!("one origin")
+    };
+    assert_eq!(app.origin_url(&only.origin), "tcp://[2001:db8::1]:2222");
     assert_eq!(
-        app.origin_urls().collect::<Vec<_>>(),
-        ["tcp://[2001:db8::1]:2222"]
+        (only.weight, only.backup, only.maintenance),
+        (1, false, false)
     );
-    assert!(!app.lowest_latency);
+    assert_eq!(origins.balance, Balance::RoundRobin);
+    assert_eq!((origins.retries, origins.slow_start), (3, Duration::ZERO));
     assert!(app.ip_firewall);
     assert_eq!(app.proxy_protocol, ProxyProtocol::Off);
     assert_eq!(app.proxy_protocol_on, HeaderOn::First);
@@ -144,22 +154,34 @@ fn fields_do_what_they_say() {
          modified_on = \"2026-01-31T12:00:00+01:00\"\n\
          [limits]\n\
          connections = 10\n\
+         [origins]\n\
+         balance = \"lowest-latency\"\n\
+         weights = { \"tcp://192.0.2.1:3000-4000\" = 9 }\n\
+         maintenance = [\"tcp://192.0.2.1:3000-4000\"]\n\
+         backup = [\"tcp://192.0.2.2:1000-2000\"]\n\
+         retries = 0\n\
+         slow_start = \"90s\"\n\
          [protection]\n\
          block = [\"192.0.2.7\", \"10.0.0.0/8\", \"192.0.2.7/32\"]\n\
          allow = [\"2001:db8::/32\"]\n\
          packet_rate = { mode = \"monitor\", per_second = 7 }\n\
          syn_rate = { per_second = 5, burst = 50 }\n");
+    assert_survives(&app);
     assert_eq!(app.id.to_string(), "ea95132c15732412d22c1476fa83f27a");
-    let [first, _] = app.origins[..] else {
+    let [first, second] = app.origins.members[..] else {
         panic!("two origins")
     };
     assert_eq!(
-        first.address(app.ports, 1005),
+        first.origin.address(app.ports, 1005),
         "192.0.2.1:3005".parse().unwrap()
     );
     let ips = ["192.0.2.9", "2001:db8::1"].map(|ip| ip.parse().unwrap());
     assert_eq!(app.edge_ips, EdgeIps::Static(ips.to_vec()));
-    assert!(app.lowest_latency);
+    assert_eq!(app.origins.balance, Balance::LowestLatency);
+    assert_eq!((first.weight, first.maintenance), (9, true));
+    assert_eq!((second.weight, second.backup), (1, true));
+    assert_eq!(app.origins.retries, 0);
+    assert_eq!(app.origins.slow_start, Duration::from_secs(90));
     assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
     assert_eq!(app.limits.connections_per_source, 10);
     let protection = app.protection;

@@ -18,7 +18,7 @@ use crate::{Lab, process::Process, requirements::find_program, topology::address
 
 mod own;
 
-pub use own::{Server, http, tcp_echo, udp_echo, udp_repeater};
+pub use own::{Server, http, tcp_echo, tcp_named, udp_echo, udp_named, udp_repeater};
 
 /// The origin's ports; by default those of the protocols.
 pub mod port {

@@ -9,7 +9,7 @@ use super::{Check, Global, Output, output};
 use crate::{
     config::{
         self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-        Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
+        Member, Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
     },
     dataplane::room,
 };
@@ -135,14 +135,31 @@ fn edge(app: &App) -> String {
 }
 
 fn origins(app: &App) -> String {
-    let mut lines: Vec<String> = app.origin_urls().collect();
-    if app.lowest_latency {
-        lines.push("(the nearest first)".to_owned());
+    let members = app.origins.members.iter();
+    let mut lines: Vec<String> = members.map(|member| origin(app, member)).collect();
+    if lines.len() > 1 {
+        lines.push(app.origins.balance.to_string());
     }
     if app.proxy_protocol != ProxyProtocol::Off {
         lines.push(format!("PROXY protocol {}", app.proxy_protocol));
     }
     lines.join("\n")
+}
+
+/// Its address, and what sets it apart from the others.
+fn origin(app: &App, member: &Member) -> String {
+    let notes = [
+        (member.weight != 1).then(|| format!("weight {}", member.weight)),
+        member.backup.then(|| "backup".to_owned()),
+        member.maintenance.then(|| "maintenance".to_owned()),
+    ];
+    let notes: Vec<String> = notes.into_iter().flatten().collect();
+    let url = app.origin_url(&member.origin);
+    if notes.is_empty() {
+        url
+    } else {
+        format!("{url} ({})", notes.join(", "))
+    }
 }
 
 fn limits(app: &App) -> String {

@@ -1,6 +1,6 @@
 //! `spectrum status`: from the daemon, or from the pins alone while none runs.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::{
         Pins,
         counters::{Snapshot, SourceTotals, Total},
     },
+    proxy::{OriginCondition, OriginSnapshot},
     status::{AppStatus, InterfaceStatus, Status},
 };
 
@@ -91,6 +92,7 @@ impl Shown {
         let mut text = self.headline();
         text += &interfaces(&self.status.interfaces);
         text += &apps(&self.status.apps);
+        text += &origins(&self.status.apps);
         text += &challenges(&self.status.apps);
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
@@ -163,6 +165,58 @@ fn apps(apps: &[AppStatus]) -> String {
         table.add_row(row);
     }
     format!("\n{table}\n")
+}
+
+/// The origins of apps that have several, or one that is not simply up; nothing if there are none.
+fn origins(apps: &[AppStatus]) -> String {
+    let is_shown = |origins: &[OriginSnapshot]| {
+        let mut states = origins.iter().map(|origin| &origin.state);
+        origins.len() > 1 || states.any(|state| *state != OriginCondition::Up)
+    };
+    let mut table = output::table(&[
+        "app",
+        "origin",
+        "state",
+        "weight",
+        "open",
+        "failures",
+        "connects in",
+    ]);
+    for app in apps {
+        let origins = app.proxy.iter().map(|proxy| proxy.origins.as_slice());
+        for origin in origins.filter(|origins| is_shown(origins)).flatten() {
+            table.add_row([
+                app.name.clone(),
+                origin.address.to_string(),
+                origin_state(origin),
+                origin.weight.to_string(),
+                output::count(origin.active.into()),
+                output::count(origin.failures),
+                origin.connect_us.map_or_else(
+                    || "–".to_owned(),
+                    |time| output::duration(Duration::from_micros(time)),
+                ),
+            ]);
+        }
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("\n{table}\n")
+}
+
+fn origin_state(origin: &OriginSnapshot) -> String {
+    let state = match &origin.state {
+        OriginCondition::Up => "up".to_owned(),
+        OriginCondition::SlowStart { percent } => format!("back, at {percent} %"),
+        OriginCondition::Paused { seconds_left } => format!("paused for {seconds_left} s"),
+        OriginCondition::Maintenance => "maintenance".to_owned(),
+    };
+    if origin.backup {
+        format!("{state} (backup)")
+    } else {
+        state
+    }
 }
 
 /// The apps whose SYNs are or were answered with cookies, one a line.

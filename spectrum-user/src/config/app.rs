@@ -1,15 +1,14 @@
 //! An application: what one document in `apps.d/` says, validated.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use sha2::Digest as _;
 
-use super::{protection::Protection, words::words};
+use super::{
+    origins::{Origin, Origins},
+    protection::Protection,
+    words::words,
+};
 
 /// One application.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,10 +22,7 @@ pub struct App {
     /// Ports on the edge.
     pub ports: PortRange,
     pub edge_ips: EdgeIps,
-    /// At least one.
-    pub origins: Vec<Origin>,
-    /// Choose the origin with the lowest measured connect time instead of the next in turn.
-    pub lowest_latency: bool,
+    pub origins: Origins,
     pub proxy_protocol: ProxyProtocol,
     /// For UDP with `v2`: which datagrams of a session carry the header.
     pub proxy_protocol_on: HeaderOn,
@@ -43,17 +39,15 @@ impl App {
         format!("{}/{}", self.transport, self.ports)
     }
 
-    /// The origins as documents write them: `tcp://192.0.2.1:22`.
-    pub fn origin_urls(&self) -> impl Iterator<Item = String> {
+    /// An origin as documents write it: `tcp://192.0.2.1:22`.
+    pub fn origin_url(&self, origin: &Origin) -> String {
         let (transport, ports) = (self.transport, self.ports);
-        self.origins.iter().map(move |origin| {
-            let first = origin.address(ports, ports.first);
-            if ports.first == ports.last {
-                return format!("{transport}://{first}");
-            }
-            let last = origin.address(ports, ports.last).port();
-            format!("{transport}://{first}-{last}")
-        })
+        let first = origin.address(ports, ports.first);
+        if ports.first == ports.last {
+            return format!("{transport}://{first}");
+        }
+        let last = origin.address(ports, ports.last).port();
+        format!("{transport}://{first}-{last}")
     }
 }
 
@@ -176,22 +170,6 @@ impl Connectivity {
     /// Whether there may be an address that both include.
     pub fn overlaps(self, other: Self) -> bool {
         self == other || self == Self::All || other == Self::All
-    }
-}
-
-/// Where a protected server listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
-    pub ip: IpAddr,
-    /// The port that belongs to the first port of the app.
-    pub first_port: u16,
-}
-
-impl Origin {
-    /// The origin's address for a connection to `edge_port`: the offset within the range is kept.
-    pub fn address(&self, ports: PortRange, edge_port: u16) -> SocketAddr {
-        let offset = edge_port.saturating_sub(ports.first);
-        SocketAddr::new(self.ip, self.first_port.saturating_add(offset))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Reading such a document gives the same configuration again.
 
 mod bounds;
+mod origins;
 
 use std::{
     ops::RangeInclusive,
@@ -14,12 +15,13 @@ use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
 use super::{
-    Admission, App, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol, Rate,
-    SynChallenge, Transport, When,
+    Admission, App, Balance, EdgeIps, EventOutput, Feed, Host, Mode, Protection, ProxyProtocol,
+    Rate, SynChallenge, Transport, When,
     rule::{Action, Family, Flags, Payload, Rule},
 };
 use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
+use origins::OriginsTable;
 
 /// An app in the words of its document.
 #[derive(Serialize)]
@@ -38,6 +40,7 @@ pub struct AppDocument<'a> {
     traffic_type: &'static str,
     limits: LimitsTable,
     timeouts: TimeoutsTable,
+    origins: OriginsTable,
     protection: ProtectionTable<'a>,
 }
 
@@ -263,14 +266,19 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 r#type: if is_static { "ADDRESS" } else { "CNAME" },
             },
             protocol: app.protocol(),
-            origin_direct: app.origin_urls().collect(),
+            origin_direct: {
+                let members = app.origins.members.iter();
+                members
+                    .map(|member| app.origin_url(&member.origin))
+                    .collect()
+            },
             edge_ips: match &app.edge_ips {
                 EdgeIps::Dynamic(connectivity) => EdgeIpsTable::Dynamic {
                     connectivity: connectivity.word(),
                 },
                 EdgeIps::Static(ips) => EdgeIpsTable::Static { ips },
             },
-            argo_smart_routing: app.lowest_latency,
+            argo_smart_routing: app.origins.balance == Balance::LowestLatency,
             ip_firewall: app.ip_firewall,
             proxy_protocol: app.proxy_protocol.word(),
             proxy_protocol_on: has_choice_of_datagrams.then(|| app.proxy_protocol_on.word()),
@@ -284,6 +292,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 connect: (!is_udp).then_some(app.timeouts.connect),
                 idle: app.timeouts.idle,
             },
+            origins: OriginsTable::new(app),
             protection: ProtectionTable::new(&app.protection, app.transport),
         }
     }

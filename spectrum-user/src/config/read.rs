@@ -4,6 +4,7 @@ mod address;
 mod app;
 mod feeds;
 mod host;
+mod origins;
 mod places;
 mod protection;
 mod rules;

@@ -51,8 +51,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
         transport,
         ports: PortRange { first, last },
         edge_ips: EdgeIps::Dynamic(Connectivity::All),
-        origins: Vec::new(),
-        lowest_latency: false,
+        origins: [].into_iter().collect(),
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

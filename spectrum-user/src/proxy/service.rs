@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     limits::Admission,
-    origin::{OriginSnapshot, Origins},
+    origins::{OriginSnapshot, Origins},
     proofs::Proofs,
     stats::{Stats, Totals},
     tasks::Tasks,
@@ -64,7 +64,7 @@ pub struct AppSnapshot {
 impl Service {
     pub(super) fn new(app: &Arc<App>, workers: usize, events: Sink, proofs: Proofs) -> Arc<Self> {
         let serving = Serving {
-            origins: Origins::new(app, None),
+            origins: Origins::new(&app.origins, None),
             app: Arc::clone(app),
         };
         Arc::new(Self {
@@ -83,7 +83,7 @@ impl Service {
 
     pub(super) fn update(&self, app: &Arc<App>) {
         let serving = Serving {
-            origins: Origins::new(app, Some(&self.serving.load().origins)),
+            origins: Origins::new(&app.origins, Some(&self.serving.load().origins)),
             app: Arc::clone(app),
         };
         self.serving.store(Arc::new(serving));
@@ -98,7 +98,7 @@ impl Service {
             protocol: app.protocol(),
             active: self.admission.active(),
             totals: Totals::of(&self.stats),
-            origins: serving.origins.snapshot(app),
+            origins: serving.origins.snapshot(app.ports),
         }
     }
 }

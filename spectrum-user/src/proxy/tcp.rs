@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     account::{Account, RoundTrips},
     clock::Idle,
+    origins::Held,
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
     socket,
 };
@@ -43,7 +44,11 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
         // Nobody waits for the origin any more.
         _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
     };
-    let (origin, address) = match reached {
+    let Reached {
+        stream: origin,
+        address,
+        held: _held,
+    } = match reached {
         Ok(reached) => reached,
         Err(status) => return account.origin_error(status),
     };
@@ -105,19 +110,30 @@ impl Drop for ResetOnDrop {
     }
 }
 
-/// Connects to the first origin that can be reached. Each is tried once.
+/// A connection to an origin, which counts it until the end.
+struct Reached {
+    stream: TcpStream,
+    address: SocketAddr,
+    held: Held,
+}
+
+/// Connects to the first origin that can be reached.
 ///
 /// # Errors
 /// The status of the last attempt.
-async fn reach(account: &Account, edge_port: u16) -> Result<(TcpStream, SocketAddr), Status> {
+async fn reach(account: &Account, edge_port: u16) -> Result<Reached, Status> {
     let mut status = Status::ORIGIN_CONNECT_ERROR;
-    for state in account.serving.origins.attempts() {
-        let address = state.origin.address(account.app().ports, edge_port);
+    for held in account.serving.origins.attempts(account.client.ip()) {
+        let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);
         match timeout(limit, connect(address)).await {
-            Ok(Ok(origin)) => {
-                state.reached(Some(began.elapsed()));
-                return Ok((origin, address));
+            Ok(Ok(stream)) => {
+                held.reached(Some(began.elapsed()));
+                return Ok(Reached {
+                    stream,
+                    address,
+                    held,
+                });
             }
             Ok(Err(error)) => status = connect_status(&error),
             Err(_elapsed) => status = Status::ORIGIN_CONNECT_TIMED_OUT,
@@ -128,7 +144,7 @@ async fn reach(account: &Account, edge_port: u16) -> Result<(TcpStream, SocketAd
             status.0
         );
         if status != Status::INTERNAL {
-            state.failed();
+            held.failed();
         }
     }
     Err(status)

@@ -217,7 +217,6 @@ pub(crate) fn app(
         },
         edge_ips: EdgeIps::Static(vec![edge.ip()]),
         origins: origins.iter().map(origin).collect(),
-        lowest_latency: false,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

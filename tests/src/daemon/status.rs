@@ -1,6 +1,6 @@
 //! The only reader of what `spectrum status -o json` prints.
 
-use std::{collections::BTreeMap, ops::AddAssign};
+use std::{collections::BTreeMap, net::SocketAddr, ops::AddAssign};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -72,7 +72,7 @@ impl Filter {
 }
 
 /// What the proxy did for an app.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Proxy {
     pub active: u64,
     #[serde(rename = "connections")]
@@ -81,6 +81,22 @@ pub struct Proxy {
     pub egress_bytes: u64,
     pub amplification_dropped: u64,
     pub amplification_monitored: u64,
+    #[serde(default)]
+    pub origins: Vec<Origin>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Origin {
+    pub address: SocketAddr,
+    pub state: OriginState,
+    pub active: u64,
+}
+
+/// Whether an origin gets connections.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OriginState {
+    /// `up`, `slow_start`, `paused`, `maintenance`.
+    pub is: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -101,6 +117,16 @@ pub struct App {
     /// Absent while no daemon runs.
     #[serde(default)]
     pub proxy: Option<Proxy>,
+}
+
+impl App {
+    /// # Errors
+    /// No daemon runs.
+    pub fn proxy(&self) -> Result<&Proxy> {
+        self.proxy
+            .as_ref()
+            .with_context(|| format!("nobody proxies {}", self.name))
+    }
 }
 
 /// A snapshot.
@@ -165,7 +191,7 @@ impl Status {
     /// The proxy's counters over all apps.
     pub fn proxy(&self) -> Proxy {
         let mut sum = Proxy::default();
-        for proxy in self.apps.iter().filter_map(|app| app.proxy) {
+        for proxy in self.apps.iter().filter_map(|app| app.proxy.as_ref()) {
             sum.active += proxy.active;
             sum.total += proxy.total;
             sum.ingress_bytes += proxy.ingress_bytes;

@@ -62,22 +62,30 @@ pub fn udp_echo(host: &Host, port: u16) -> Result<Server> {
 /// # Errors
 /// The port is taken.
 pub fn udp_repeater(host: &Host, port: u16, times: usize) -> Result<Server> {
+    udp(host, port, move |socket, datagram, client| {
+        (0..times).try_for_each(|_| socket.send_to(datagram, client).map(drop))
+    })
+}
+
+/// One thread for all clients.
+fn udp(
+    host: &Host,
+    port: u16,
+    answer: impl Fn(&UdpSocket, &[u8], SocketAddr) -> io::Result<()> + Send + 'static,
+) -> Result<Server> {
     let socket = host.namespace.run(|| UdpSocket::bind(any(port)))?;
     let socket = socket.with_context(|| format!("binding udp/{port}"))?;
     // A burst of a thousand clients must not be lost here.
     SockRef::from(&socket).set_recv_buffer_size(8 << 20)?;
     socket.set_read_timeout(Some(TICK))?;
-    Server::start("udp echo", move |stop| {
+    Server::start("udp origin", move |stop| {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         while !stop.load(Ordering::Relaxed) {
             let Ok((length, client)) = socket.recv_from(&mut buffer) else {
                 continue;
             };
-            let datagram = buffer.get(..length).unwrap_or_default();
-            for _ in 0..times {
-                // A client that is gone does not concern the others.
-                let _ = socket.send_to(datagram, client);
-            }
+            // A client that is gone does not concern the others.
+            let _ = answer(&socket, buffer.get(..length).unwrap_or_default(), client);
         }
     })
 }
@@ -89,6 +97,27 @@ pub fn udp_repeater(host: &Host, port: u16, times: usize) -> Result<Server> {
 pub fn tcp_echo(host: &Host, port: u16) -> Result<Server> {
     tcp(host, port, |stream| {
         io::copy(&mut &*stream, &mut &*stream).map(drop)
+    })
+}
+
+/// Says its name to everyone who connects, and then sends every byte back.
+///
+/// # Errors
+/// The port is taken.
+pub fn tcp_named(host: &Host, port: u16, name: &'static str) -> Result<Server> {
+    tcp(host, port, move |stream| {
+        (&*stream).write_all(format!("{name}\n").as_bytes())?;
+        io::copy(&mut &*stream, &mut &*stream).map(drop)
+    })
+}
+
+/// Answers every datagram with its name.
+///
+/// # Errors
+/// The port is taken.
+pub fn udp_named(host: &Host, port: u16, name: &'static str) -> Result<Server> {
+    udp(host, port, move |socket, _, client| {
+        socket.send_to(name.as_bytes(), client).map(drop)
     })
 }
 

@@ -268,13 +268,7 @@ fn attack_beside_a_client(scene: &Scene<'_>, frames: Vec<Vec<u8>>, reason: &str)
         ensure!(filter.reasons() == [reason], "{filter:?}");
         Ok(())
     })?;
-    let sessions = scene
-        .site
-        .status()?
-        .app("echo.lab")?
-        .proxy
-        .context("no proxy")?
-        .total;
+    let sessions = scene.site.status()?.app("echo.lab")?.proxy()?.total;
     ensure!(
         sessions == 1,
         "{sessions} sessions: a dropped packet reached the proxy"

@@ -23,6 +23,7 @@ mod lab;
 mod life;
 mod logs;
 mod mitigation;
+mod origins;
 mod programs;
 mod rates;
 mod reload;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         datagrams::CASES,
         feeds::CASES,
         countries::CASES,
+        origins::CASES,
         reload::CASES,
         replay::CASES,
         capture::CASES,

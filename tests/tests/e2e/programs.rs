@@ -92,7 +92,7 @@ fn sftp_moves_50_mb_both_ways_intact() -> Result<()> {
         ensure_same(&original, &uploaded)?;
         ensure_same(&original, &back)?;
         scene.wait_for("the bytes of both directions to be counted", |status| {
-            let proxy = status.app("ssh.lab")?.proxy.context("no proxy")?;
+            let proxy = status.app("ssh.lab")?.proxy()?;
             let counted = proxy.ingress_bytes.min(proxy.egress_bytes);
             ensure!(counted >= 50_000_000, "{proxy:?}");
             Ok(())
@@ -132,7 +132,7 @@ fn nginx_serves_many_requests_and_20_mb_intact() -> Result<()> {
         }
         drop(http);
         scene.wait_for("every connection to be counted and closed", |status| {
-            let proxy = status.app("http.lab")?.proxy.context("no proxy")?;
+            let proxy = status.app("http.lab")?.proxy()?;
             ensure!(proxy.total == CONNECTIONS as u64 + 1, "{proxy:?}");
             ensure!(proxy.active == 0, "{proxy:?}");
             Ok(())
@@ -236,12 +236,7 @@ fn udp_keeps_1000_clients_apart() -> Result<()> {
                 }
             }
         }
-        let proxy = scene
-            .site
-            .status()?
-            .app("echo.lab")?
-            .proxy
-            .context("no proxy")?;
+        let proxy = scene.site.status()?.app("echo.lab")?.proxy()?.clone();
         ensure!(proxy.active == CLIENTS as u64, "{proxy:?}");
         ensure!(
             proxy.total == CLIENTS as u64,

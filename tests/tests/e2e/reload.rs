@@ -85,7 +85,7 @@ fn sighup_keeps_connections_of_unchanged_apps() -> Result<()> {
             app.filter.passed.packets > before,
             "counters began anew: {app:?}"
         );
-        ensure!(app.proxy.is_some_and(|proxy| proxy.active == 1), "{app:?}");
+        ensure!(app.proxy()?.active == 1, "{app:?}");
         Ok(())
     })
 }

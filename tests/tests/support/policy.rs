@@ -70,11 +70,12 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
         transport,
         ports: PortRange { first, last },
         edge_ips: EdgeIps::Dynamic(Connectivity::All),
-        origins: vec![Origin {
+        origins: [Origin {
             ip: "10.0.0.1".parse().expect("an address"),
             first_port: first,
-        }],
-        lowest_latency: false,
+        }]
+        .into_iter()
+        .collect(),
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

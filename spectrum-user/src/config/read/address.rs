@@ -38,11 +38,10 @@ pub(super) fn protocol(value: Value<'_>) -> Result<Protocol, Wrong> {
 
 /// `tcp://192.0.2.1:22`, or with a range as wide as the app's: `tcp://192.0.2.1:3000-4000`.
 pub(super) fn origin(
-    value: Value<'_>,
+    text: &str,
     protocol: Option<&Spanned<Protocol>>,
     edge_ips: Option<&EdgeIps>,
 ) -> Result<Origin, Wrong> {
-    let text = value.text()?;
     let example = || {
         let transport = protocol.map_or(Transport::Tcp, |protocol| protocol.get_ref().transport);
         format!("for example `{transport}://192.0.2.1:22` or `{transport}://[2001:db8::1]:22`")

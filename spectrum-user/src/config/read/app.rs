@@ -6,12 +6,12 @@ use toml::Spanned;
 
 use super::{
     address::{self, Protocol},
-    protection, scalar,
+    origins, protection, scalar,
     table::{Report, Table, Wrong},
     value::Value,
 };
 use crate::config::{
-    App, AppId, EdgeIps, HeaderOn, Limits, Origin, PortRange, ProxyProtocol, TcpSession, Timeouts,
+    App, AppId, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, TcpSession, Timeouts,
     Transport,
     errors::Problem,
     source::{Place, Source},
@@ -85,8 +85,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
         .as_ref()
         .map(|protocol| protocol.get_ref().transport);
     let edge_ips = address::edge_ips(&mut root);
-    let origins = origins(&mut root, protocol.as_ref(), edge_ips.as_ref());
-    let lowest_latency = root.get_or("argo_smart_routing", false, Value::boolean);
+    let origins = origins::read(&mut root, protocol.as_ref(), edge_ips.as_ref());
     let (proxy_protocol, proxy_protocol_on) = proxy_protocol(&mut root, protocol.as_ref());
     let ip_firewall = root.get_or("ip_firewall", true, Value::boolean);
     refuse_unserved(&mut root);
@@ -118,7 +117,6 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
             ports: edge.value.ports,
             edge_ips: edge.value.ips.clone(),
             origins,
-            lowest_latency,
             proxy_protocol,
             proxy_protocol_on,
             timeouts,
@@ -212,68 +210,6 @@ pub(super) fn host_name(text: &str) -> Result<String, Wrong> {
         "expected letters, digits and hyphens, in parts divided by dots",
     )
     .help("for example `ssh.example.com`"))
-}
-
-fn origins(
-    root: &mut Table<'_>,
-    protocol: Option<&Spanned<Protocol>>,
-    edge_ips: Option<&EdgeIps>,
-) -> Vec<Origin> {
-    const KEY: &str = "origin_direct";
-    const EXAMPLE: &str = "origin_direct = [\"tcp://192.0.2.1:22\"]";
-    let example = format!("for example `{EXAMPLE}`");
-    let direct = root.items(KEY, &example, |value| {
-        address::origin(value, protocol, edge_ips)
-    });
-    let dns = root.get("origin_dns", |value| Ok(value.span()));
-    let port = root.get("origin_port", |value| Ok(value.span()));
-    let has_direct = root.has(KEY);
-
-    match &dns {
-        Some(dns) if has_direct => {
-            let wrong = Wrong::new("an app has either this or `origin_direct`", "one too many")
-                .help("remove one of them");
-            root.wrong("origin_dns", dns.span(), wrong);
-        }
-        Some(dns) => {
-            let wrong = Wrong::new(
-                "names of origins are not resolved yet",
-                "not served by this version",
-            )
-            .help(format!("give the addresses instead, {example}"));
-            root.wrong("origin_dns", dns.span(), wrong);
-        }
-        None if !has_direct => root.missing(KEY, EXAMPLE),
-        None => {}
-    }
-    if let Some(port) = port
-        && dns.is_none()
-    {
-        let wrong = Wrong::new("goes with `origin_dns` only", "no place for a port")
-            .help("write the port into `origin_direct`, for example `tcp://192.0.2.1:22`");
-        root.wrong("origin_port", port.span(), wrong);
-    }
-    direct.map_or_else(Vec::new, |direct| distinct(root, KEY, direct.into_inner()))
-}
-
-/// The same origin twice would get twice its share, and be retried when it has just failed.
-fn distinct(root: &Table<'_>, key: &'static str, listed: Vec<Spanned<Origin>>) -> Vec<Origin> {
-    let mut origins: Vec<Spanned<Origin>> = Vec::new();
-    for origin in listed {
-        match origins
-            .iter()
-            .find(|known| known.get_ref() == origin.get_ref())
-        {
-            None => origins.push(origin),
-            Some(first) => {
-                let wrong = Wrong::new("the same origin twice", "again here")
-                    .beside(first.span(), "first here")
-                    .help("remove one of them");
-                root.wrong(key, origin.span(), wrong);
-            }
-        }
-    }
-    origins.into_iter().map(Spanned::into_inner).collect()
 }
 
 fn proxy_protocol(

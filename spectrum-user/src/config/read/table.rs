@@ -272,6 +272,28 @@ impl<'a> Table<'a> {
         tables
     }
 
+    /// The fields of the table `key`, whose names are values themselves; those that are valid.
+    pub(super) fn pairs<K, T>(
+        &mut self,
+        key: &'static str,
+        name: impl Fn(&str) -> Result<K, Wrong>,
+        convert: impl Fn(Value<'a>) -> Result<T, Wrong>,
+    ) -> Vec<(Spanned<K>, T)> {
+        let table = self.table(key);
+        let mut pairs = Vec::new();
+        for (field, value) in table.entries.into_iter().flat_map(DeTable::iter) {
+            let value = Value::new(value);
+            let named = name(field.get_ref())
+                .map(|name| Spanned::new(field.span(), name))
+                .map_err(|wrong| self.wrong(key, field.span(), wrong));
+            let converted = convert(value).map_err(|wrong| self.wrong(key, value.span(), wrong));
+            if let (Ok(named), Ok(converted)) = (named, converted) {
+                pairs.push((named, converted));
+            }
+        }
+        pairs
+    }
+
     /// Whether the table itself is in the document.
     pub(super) fn is_there(&self) -> bool {
         self.entries.is_some()

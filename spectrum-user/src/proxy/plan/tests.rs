@@ -28,11 +28,12 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
             last: ports.1,
         },
         edge_ips,
-        origins: vec![Origin {
+        origins: [Origin {
             ip: Ipv4Addr::LOCALHOST.into(),
             first_port: 1,
-        }],
-        lowest_latency: false,
+        }]
+        .into_iter()
+        .collect(),
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

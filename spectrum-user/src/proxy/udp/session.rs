@@ -5,7 +5,6 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::Arc,
 };
 
 use quinn_udp::{EcnCodepoint, Transmit};
@@ -27,7 +26,7 @@ use crate::{
     proxy::{
         account::Account,
         clock::{Idle, Moment},
-        origin::OriginState,
+        origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
         socket,
         tasks::Tasks,
@@ -39,7 +38,7 @@ pub(super) struct Session {
     key: Key,
     account: Account,
     socket: UdpSocket,
-    origin: Arc<OriginState>,
+    origin: Held,
     address: SocketAddr,
     header: HeaderMode,
     header_sent: Cell<bool>,
@@ -71,10 +70,8 @@ impl Session {
     /// A session with the first origin to which there is a way; `None` is counted and reported.
     pub(super) fn connect(edge: &Rc<Edge>, key: Key, account: Account) -> Option<Rc<Self>> {
         let mut status = Status::ORIGIN_CONNECT_ERROR;
-        for origin in account.serving.origins.attempts() {
-            let address = origin
-                .origin
-                .address(account.app().ports, edge.address.port());
+        for origin in account.serving.origins.attempts(key.client.ip()) {
+            let address = origin.address(account.app().ports, edge.address.port());
             let connected = socket::connect_udp(address).and_then(UdpSocket::from_std);
             let socket = match connected {
                 Ok(socket) => socket,

@@ -1,0 +1,43 @@
+//! How connections are spread over the origins of an app.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use crate::config::{App, Member};
+
+#[derive(Serialize)]
+pub(super) struct OriginsTable {
+    balance: &'static str,
+    retries: u32,
+    #[serde(serialize_with = "super::duration")]
+    slow_start: Duration,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    weights: BTreeMap<String, u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backup: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    maintenance: Vec<String>,
+}
+
+impl OriginsTable {
+    pub(super) fn new(app: &App) -> Self {
+        let origins = &app.origins;
+        let url = |member: &Member| app.origin_url(&member.origin);
+        let those = |are: fn(&Member) -> bool| {
+            let members = origins.members.iter().filter(|member| are(member));
+            members.map(url).collect()
+        };
+        let weighted = origins.members.iter().filter(|member| member.weight != 1);
+        Self {
+            balance: origins.balance.word(),
+            retries: origins.retries,
+            slow_start: origins.slow_start,
+            weights: weighted
+                .map(|member| (url(member), member.weight))
+                .collect(),
+            backup: those(|member| member.backup),
+            maintenance: those(|member| member.maintenance),
+        }
+    }
+}

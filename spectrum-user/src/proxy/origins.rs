@@ -1,0 +1,213 @@
+//! The origins of an app: which one a connection gets, and which one it tries next.
+
+mod candidates;
+mod maglev;
+mod mix;
+mod schedule;
+mod state;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::Moment;
+use crate::config::{self, Balance, Member, PortRange};
+use candidates::Candidates;
+use maglev::Maglev;
+use schedule::Schedule;
+pub(super) use state::Held;
+pub use state::OriginCondition;
+use state::OriginState;
+
+/// With `lowest-latency`, one connection in this many goes to the next origin in turn, so that the
+/// measures of the others stay true.
+const PROBE_EVERY: usize = 32;
+
+/// The origins of an app, in its order.
+#[derive(Debug)]
+pub(super) struct Origins {
+    peers: Box<[Peer]>,
+    balance: Balance,
+    /// Whose turn it is where origins are equally good.
+    schedule: Schedule,
+    /// Only for [`Balance::SourceHash`].
+    maglev: Option<Maglev>,
+    /// Choices so far, where [`PROBE_EVERY`] counts them.
+    chosen: AtomicUsize,
+    /// How many a connection may try.
+    attempts: u32,
+    slow_start: Duration,
+}
+
+/// An origin with its part, and what is known of it.
+#[derive(Debug)]
+struct Peer {
+    member: Member,
+    state: Arc<OriginState>,
+}
+
+/// What the operator sees of an origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginSnapshot {
+    /// Address, with the port that belongs to the first port of the app.
+    pub address: SocketAddr,
+    pub weight: u16,
+    pub backup: bool,
+    pub state: OriginCondition,
+    /// TCP connections or UDP sessions at this moment, those that are being opened included.
+    pub active: u32,
+    /// Attempts that did not reach it, and UDP datagrams that it refused.
+    pub failures: u64,
+    /// Moving average of the time to connect, in microseconds; absent before the first connection.
+    pub connect_us: Option<u64>,
+}
+
+impl Origins {
+    /// Origins that `previous` knows keep their state.
+    pub(super) fn new(settings: &config::Origins, previous: Option<&Self>) -> Self {
+        let config::Origins {
+            members,
+            balance,
+            retries,
+            slow_start,
+        } = settings;
+        let known = previous.map_or(&[][..], |previous| &previous.peers);
+        let peer = |member: &Member| Peer::new(*member, known);
+        let peers: Box<[Peer]> = members.iter().map(peer).collect();
+        let is_hashed = *balance == Balance::SourceHash;
+        Self {
+            schedule: Schedule::new(members),
+            maglev: is_hashed.then(|| Maglev::new(members)),
+            peers,
+            chosen: AtomicUsize::new(0),
+            balance: *balance,
+            attempts: retries.saturating_add(1),
+            slow_start: *slow_start,
+        }
+    }
+
+    /// The origins that a connection of `source` should try, the best first, each once. What has
+    /// become known by then counts for each.
+    pub(super) fn attempts(&self, source: IpAddr) -> Attempts<'_> {
+        Attempts {
+            origins: self,
+            source,
+            tried: 0,
+            left: self.attempts,
+        }
+    }
+
+    /// Whether an origin other than `than` may be expected to answer.
+    pub(super) fn has_better(&self, than: &OriginState) -> bool {
+        let now = Moment::now();
+        self.peers.iter().any(|peer| {
+            let is_other = peer.state.origin != than.origin;
+            is_other && !peer.member.maintenance && peer.state.is_up(now)
+        })
+    }
+
+    pub(super) fn snapshot(&self, ports: PortRange) -> Vec<OriginSnapshot> {
+        let now = Moment::now();
+        let snapshot = |Peer { member, state }: &Peer| OriginSnapshot {
+            address: state.address(ports, ports.first),
+            weight: member.weight,
+            backup: member.backup,
+            state: if member.maintenance {
+                OriginCondition::Maintenance
+            } else {
+                state.condition(now, self.slow_start)
+            },
+            active: state.active(),
+            failures: state.failures(),
+            connect_us: state.connect_us(),
+        };
+        self.peers.iter().map(snapshot).collect()
+    }
+
+    /// The best origin that is not among those `tried`: one that is up before one that is not, and
+    /// a backup only where there is no other.
+    fn choose(&self, source: IpAddr, tried: u64) -> Option<usize> {
+        let now = Moment::now();
+        let mut by_rank = [0_u64; 4];
+        for (index, Peer { member, state }) in self.peers.iter().enumerate() {
+            if !member.maintenance && tried >> index & 1 == 0 {
+                let rank = usize::from(!state.is_up(now)) * 2 + usize::from(member.backup);
+                if let Some(those) = by_rank.get_mut(rank) {
+                    *those |= 1 << index;
+                }
+            }
+        }
+        let best = by_rank.into_iter().find(|&those| those != 0)?;
+        let candidates = Candidates::new(&self.peers, best, now, self.slow_start);
+        self.choose_among(&candidates, source)
+    }
+
+    fn choose_among(&self, candidates: &Candidates<'_>, source: IpAddr) -> Option<usize> {
+        match (self.balance, &self.maglev) {
+            (Balance::SourceHash, Some(maglev)) => maglev.find(candidates, source),
+            (Balance::LeastConnections, _) => {
+                self.schedule.next(&candidates.with_fewest_connections())
+            }
+            (Balance::LowestLatency, _) => {
+                let chosen = self.chosen.fetch_add(1, Ordering::Relaxed);
+                if chosen % PROBE_EVERY == PROBE_EVERY - 1 {
+                    self.schedule.next(candidates)
+                } else {
+                    self.schedule.next(&candidates.with_lowest_latency())
+                }
+            }
+            (Balance::RoundRobin | Balance::SourceHash, _) => self.schedule.next(candidates),
+        }
+    }
+}
+
+impl Peer {
+    /// With the state of the same origin among those `known`.
+    fn new(member: Member, known: &[Self]) -> Self {
+        let same = known
+            .iter()
+            .find(|peer| peer.member.origin == member.origin);
+        let Some(same) = same else {
+            let state = Arc::new(OriginState::new(member.origin));
+            return Self { member, state };
+        };
+        if same.member.maintenance && !member.maintenance {
+            same.state.comes_back();
+        }
+        Self {
+            member,
+            state: Arc::clone(&same.state),
+        }
+    }
+}
+
+/// See [`Origins::attempts`].
+pub(super) struct Attempts<'a> {
+    origins: &'a Origins,
+    source: IpAddr,
+    /// A bit for each origin.
+    tried: u64,
+    left: u32,
+}
+
+impl Iterator for Attempts<'_> {
+    type Item = Held;
+
+    fn next(&mut self) -> Option<Held> {
+        self.left = self.left.checked_sub(1)?;
+        let index = self.origins.choose(self.source, self.tried)?;
+        self.tried |= 1 << index;
+        let peer = self.origins.peers.get(index)?;
+        Some(Held::new(&peer.state))
+    }
+}
+
+#[cfg(test)]
+mod tests;

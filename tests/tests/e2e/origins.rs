@@ -1,0 +1,224 @@
+//! Several origins of one app: who gets what, and what happens when one is gone.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    net::{IpAddr, TcpStream},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use spectrum_tests::{
+    Lab, client,
+    origin::{self, Server},
+    topology::{
+        ETH0,
+        address::{CLIENT, EDGE, ORIGIN},
+    },
+    wait,
+};
+
+use crate::harness::{Case, PATIENCE, Scene, shielded_with};
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "origins::weights_are_kept_and_a_dead_origin_costs_nobody_a_connection",
+        needs: &["ip"],
+        run: weights_are_kept_and_a_dead_origin_costs_nobody_a_connection,
+    },
+    Case {
+        name: "origins::maintenance_keeps_connections_and_takes_no_more",
+        needs: &["ip"],
+        run: maintenance_keeps_connections_and_takes_no_more,
+    },
+    Case {
+        name: "origins::a_source_has_its_origin_over_restarts_and_transports",
+        needs: &["ip"],
+        run: a_source_has_its_origin_over_restarts_and_transports,
+    },
+];
+
+const APP: &str = "named.lab";
+const PORT: u16 = 9000;
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// An app whose origins listen on ports 9001, 9002, 9003 of the origin host.
+fn document(transport: &str, origins: &str) -> String {
+    let url = |number| format!("\"{transport}://{}\"", address(number));
+    let urls = [1, 2, 3].map(url).join(", ");
+    format!(
+        "protocol = \"{transport}/{PORT}\"
+origin_direct = [{urls}]
+dns = {{ name = \"{APP}\" }}
+
+[origins]
+{origins}
+"
+    )
+}
+
+fn address(number: u16) -> String {
+    format!("{ORIGIN}:{}", PORT + number)
+}
+
+fn tcp_origins(lab: &Lab) -> Result<Vec<Server>> {
+    let named = (PORT + 1..).zip(NAMES);
+    let origins = named.map(|(port, name)| origin::tcp_named(&lab.origin, port, name));
+    origins.collect()
+}
+
+/// A connection, and the name of the origin that it has reached.
+fn connect(lab: &Lab, source: Option<IpAddr>) -> Result<(TcpStream, String)> {
+    let stream = client::connect(&lab.client, source, (EDGE, PORT).into(), PATIENCE)?;
+    let mut name = String::new();
+    BufReader::with_capacity(1, &stream).read_line(&mut name)?;
+    ensure!(!name.is_empty(), "the connection ended before a word");
+    Ok((stream, name.trim_end().to_owned()))
+}
+
+/// Which origins so many connections reach.
+fn reached(lab: &Lab, connections: u32) -> Result<BTreeMap<String, u32>> {
+    let mut reached = BTreeMap::new();
+    for _ in 0..connections {
+        *reached.entry(connect(lab, None)?.1).or_default() += 1;
+    }
+    Ok(reached)
+}
+
+fn counts(counts: &[(&str, u32)]) -> BTreeMap<String, u32> {
+    let counts = counts.iter();
+    counts
+        .map(|&(name, count)| (name.to_owned(), count))
+        .collect()
+}
+
+fn weights_are_kept_and_a_dead_origin_costs_nobody_a_connection() -> Result<()> {
+    let lab = Lab::new()?;
+    let origins = format!(
+        "weights = {{ \"tcp://{}\" = 3 }}\nbackup = [\"tcp://{}\"]\n",
+        address(1),
+        address(3)
+    );
+    let document = document("tcp", &origins);
+    shielded_with(&lab, &[(APP, &document)], |scene| {
+        let mut servers = tcp_origins(&lab)?;
+        let all = reached(&lab, 40)?;
+        ensure!(all == counts(&[("one", 30), ("two", 10)]), "{all:?}");
+
+        drop(servers.remove(0));
+        let without_one = reached(&lab, 20)?;
+        ensure!(without_one == counts(&[("two", 20)]), "{without_one:?}");
+        let state = state_of(&scene, 0)?;
+        ensure!(state == "paused", "the dead origin is {state}");
+
+        drop(servers.remove(0));
+        let backup = reached(&lab, 20)?;
+        ensure!(backup == counts(&[("three", 20)]), "{backup:?}");
+
+        servers.push(origin::tcp_named(&lab.origin, PORT + 1, "one")?);
+        wait::until("the first origin to be used again", PATIENCE * 2, || {
+            let (_, name) = connect(&lab, None)?;
+            ensure!(name == "one", "{name}");
+            Ok(())
+        })?;
+        Ok(())
+    })
+}
+
+fn maintenance_keeps_connections_and_takes_no_more() -> Result<()> {
+    let lab = Lab::new()?;
+    let open = document("tcp", "");
+    let resting = format!(
+        "maintenance = [\"tcp://{}\", \"tcp://{}\"]\n",
+        address(1),
+        address(3)
+    );
+    shielded_with(&lab, &[(APP, &open)], |scene| {
+        let _servers = tcp_origins(&lab)?;
+        let sessions = [(); 3].map(|()| connect(&lab, None));
+        let sessions = sessions.into_iter().collect::<Result<Vec<_>>>()?;
+
+        let resting = document("tcp", &resting);
+        scene.site.write_document(APP, &resting)?;
+        wait::until("maintenance", PATIENCE, || {
+            let state = state_of(&scene, 0)?;
+            ensure!(state == "maintenance", "it is {state}");
+            Ok(())
+        })?;
+        let left = reached(&lab, 10)?;
+        ensure!(left == counts(&[("two", 10)]), "{left:?}");
+        for (stream, name) in &sessions {
+            client::echo_bytes(stream, b"still here")
+                .with_context(|| format!("the connection to {name}"))?;
+        }
+        let status = scene.site.status()?;
+        let origins = &status.app(APP)?.proxy()?.origins;
+        ensure!(
+            origins.iter().all(|origin| origin.active == 1),
+            "{origins:?}"
+        );
+
+        scene.site.write_document(APP, &open)?;
+        wait::until("the end of maintenance", PATIENCE, || {
+            let (_, name) = connect(&lab, None)?;
+            ensure!(name == "one", "{name}");
+            Ok(())
+        })
+    })
+}
+
+fn a_source_has_its_origin_over_restarts_and_transports() -> Result<()> {
+    const UDP: &str = "datagrams.lab";
+    let lab = Lab::new()?;
+    let sources: Vec<IpAddr> = (100..112)
+        .map(|last| {
+            let [a, b, c, _] = CLIENT.octets();
+            IpAddr::from([a, b, c, last])
+        })
+        .collect();
+    for source in &sources {
+        lab.client.add_address(ETH0, *source)?;
+    }
+    let tcp = document("tcp", "balance = \"source-hash\"");
+    let udp = document("udp", "balance = \"source-hash\"").replace(APP, UDP);
+    shielded_with(&lab, &[(APP, &tcp), (UDP, &udp)], |scene| {
+        let _tcp = tcp_origins(&lab)?;
+        let named = (PORT + 1..).zip(NAMES);
+        let named = named.map(|(port, name)| origin::udp_named(&lab.origin, port, name));
+        let _udp = named.collect::<Result<Vec<_>>>()?;
+        let over_tcp = || -> Result<Vec<String>> {
+            let of = |source: &IpAddr| Ok(connect(&lab, Some(*source))?.1);
+            sources.iter().map(of).collect()
+        };
+        let over_udp = || -> Result<Vec<String>> {
+            let of = |source: &IpAddr| {
+                let socket = client::udp(&lab.client, Some(*source), (EDGE, PORT).into())?;
+                socket.send(b"who are you?")?;
+                let mut name = [0; 16];
+                let length = socket.recv(&mut name).context("waiting for the name")?;
+                let name = name.get(..length).unwrap_or_default();
+                Ok(String::from_utf8_lossy(name).into_owned())
+            };
+            sources.iter().map(of).collect()
+        };
+        let first = over_tcp()?;
+        let in_use = NAMES.iter().filter(|name| first.iter().any(|f| f == *name));
+        ensure!(in_use.count() > 1, "all sources have the same origin");
+        ensure!(over_tcp()? == first, "a source changed its origin");
+        // Ports, not addresses, tell these origins apart, and they are the same for both.
+        ensure!(over_udp()? == first, "a source has another origin over UDP");
+
+        scene.daemon.stop()?;
+        let _daemon = scene.site.start()?;
+        ensure!(over_tcp()? == first, "a restart moved a source");
+        ensure!(over_udp()? == first, "a restart moved a source over UDP");
+        Ok(())
+    })
+}
+
+/// Whether the app's origin of this index is `up`, and so on.
+fn state_of(scene: &Scene<'_>, index: usize) -> Result<String> {
+    let status = scene.site.status()?;
+    let origins = &status.app(APP)?.proxy()?.origins;
+    let origin = origins.get(index).context("no such origin")?;
+    Ok(origin.state.is.clone())
+}
