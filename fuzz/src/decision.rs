@@ -6,7 +6,6 @@ mod world;
 use arbitrary::{Arbitrary, Unstructured};
 use spectrum_common::{
     app::{HOST_SLOT, mode},
-    handshake::challenge,
     reason::Reason,
 };
 use spectrum_ebpf::{
@@ -208,7 +207,9 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
     );
     if !is_known && is_tcp && !opens {
         let is_stray = [Holder::Nobody, Holder::Listener].contains(&facts.holder);
-        at(SLOT, app.out_of_state, Reason::OutOfState, is_stray);
+        let are_too_many = app.out_of_state_above == 0 || facts.has_too_many_strays;
+        let matches = is_stray && are_too_many;
+        at(SLOT, app.out_of_state, Reason::OutOfState, matches);
     }
     at(SLOT, app.ceiling.mode, Reason::Ceiling, facts.is_above);
     let has_listener = [Holder::Listener, Holder::CookieTaker].contains(&facts.holder);
@@ -216,7 +217,7 @@ fn rules(packet: &Packet, facts: &Facts) -> (Vec<Rule>, u32, bool) {
         && opens
         && packet.fragment == Fragment::Whole
         && packet.defect.is_none()
-        && app.challenge != challenge::NEVER
+        && app.challenge != 0
         && facts.challenges
         && has_listener;
     (rules, SLOT, may_answer)

@@ -55,12 +55,12 @@ pub struct App {
     pub has_access_entries: u32,
     /// [`mode`] of the rule for TCP that belongs to no connection.
     pub out_of_state: u32,
-    /// When SYNs are answered with cookies: see [`challenge`](crate::handshake::challenge).
+    /// Such segments per second above which it applies.
+    pub out_of_state_above: u32,
+    /// 1 if SYNs may be answered with cookies.
     pub challenge: u32,
     /// SYNs per second above which they are.
     pub challenge_above: u32,
-    /// SYNs per second up to which they are no longer.
-    pub challenge_below: u32,
     /// Packets per second and source (IPv6: per /64).
     pub packet_rate: RateLimit,
     /// TCP SYNs per second and source (IPv6: per /64).

@@ -1,31 +1,4 @@
-//! SYN floods: when an app's SYNs are answered with cookies, and what the answers say.
-
-/// When the SYNs of an app are answered: what [`App::challenge`](crate::app::App::challenge) can be.
-pub mod challenge {
-    /// Never: every SYN goes to the kernel.
-    pub const NEVER: u32 = 0;
-    /// While the app gets more SYNs per second than it should.
-    pub const AUTO: u32 = 1;
-    pub const ALWAYS: u32 = 2;
-}
-
-/// Seconds without a flood after which SYNs go to the kernel again.
-pub const QUIET_SECONDS: u32 = 10;
-
-/// How many SYNs an app gets, by slot in the map `challenges`. Written without locks by whichever
-/// CPU has the SYN: a count may miss a few.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Challenge {
-    /// Jiffies at which the current second began.
-    pub second_began: u64,
-    /// SYNs in the current second.
-    pub syns: u64,
-    /// Jiffies since when SYNs have been answered; 0 = they are not.
-    pub since: u64,
-    /// Jiffies at which there were last so many SYNs in a second that they go on to be answered.
-    pub flooded: u64,
-}
+//! SYN floods: until when SYNs may be answered with cookies, and what the answers say.
 
 /// Seconds after which the kernel no longer takes cookies at a listener that has neither sent one
 /// itself nor been marked again (`TCP_SYNCOOKIE_VALID`: two minutes), less some to spare.

@@ -13,7 +13,7 @@ use crate::{
     event::{DropEvent, EventBudget},
     flow::{Flow, FlowSet},
     geo::Answers,
-    handshake::{Challenge, Handshake, Listener},
+    handshake::{Handshake, Listener},
     maps,
     proven::ProvenSet,
     reason::{ByReason, Reason},
@@ -21,6 +21,7 @@ use crate::{
     settings::Settings,
     signature::{Fields, SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::{Source, SourceSet},
+    surge::Surge,
 };
 
 /// A size that changes is a change of the ABI: raise `ABI_VERSION` with it.
@@ -56,7 +57,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<Flow>(), 2 * 8);
     assert_eq!(size_of::<FlowSet>(), 4 * 16);
-    assert_eq!(size_of::<Challenge>(), 4 * 8);
+    assert_eq!(size_of::<Surge>(), 4 * 8);
     assert_eq!(size_of::<Handshake>(), 8 + 6 * 4);
     assert_eq!(size_of::<Listener>(), 16 + 2 * 4);
     assert_eq!(size_of::<SourceSet>(), 4 * 4 + 4 * 4 + 4 * 8 + 4 * 64);

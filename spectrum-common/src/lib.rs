@@ -29,6 +29,7 @@ pub mod sample;
 pub mod settings;
 pub mod signature;
 pub mod source;
+pub mod surge;
 
 #[cfg(test)]
 mod layout_test;
@@ -38,4 +39,4 @@ mod pod;
 /// Version of everything in this crate, stored in [`settings::Settings::abi_version`].
 ///
 /// A daemon takes over the pinned maps of an earlier one only if this number is the same.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;

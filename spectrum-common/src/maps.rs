@@ -54,8 +54,10 @@ pub const CEILINGS: &str = "ceilings";
 pub const CEILING_SHARES: &str = "ceiling_shares";
 /// `Array` of [`FlowSet`](crate::flow::FlowSet).
 pub const FLOWS: &str = "flows";
-/// `Array` of [`Challenge`](crate::handshake::Challenge) by slot.
+/// `Array` of [`Surge`](crate::surge::Surge) by slot: SYNs.
 pub const CHALLENGES: &str = "challenges";
+/// `Array` of [`Surge`](crate::surge::Surge) by slot: TCP segments that belong to no connection.
+pub const STRAYS: &str = "strays";
 /// `Array` of 1 [`Handshake`](crate::handshake::Handshake).
 pub const HANDSHAKE: &str = "handshake";
 /// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
@@ -94,6 +96,7 @@ pub const PINNED: &[&str] = &[
     CEILING_SHARES,
     FLOWS,
     CHALLENGES,
+    STRAYS,
     HANDSHAKE,
     EVENTS,
     EVENT_BUDGET,

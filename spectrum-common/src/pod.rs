@@ -8,12 +8,13 @@ use crate::{
     edge::{EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     flow::FlowSet,
-    handshake::{Challenge, Handshake},
+    handshake::Handshake,
     proven::ProvenSet,
     sample::Sample,
     settings::Settings,
     signature::{SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::SourceSet,
+    surge::Surge,
 };
 
 macro_rules! pod {
@@ -30,7 +31,6 @@ pod!(
     AppCounters,
     CeilingShare,
     CeilingUse,
-    Challenge,
     DropEvent,
     EdgeSet,
     EventBudget,
@@ -47,4 +47,5 @@ pod!(
     SignatureRule,
     SignatureSet,
     SourceSet,
+    Surge,
 );

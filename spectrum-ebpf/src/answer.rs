@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use spectrum_common::{
     address::Address,
-    handshake::{Handshake, ability},
+    handshake::{Handshake, MARK_SECONDS, ability},
 };
 
 use crate::{
@@ -46,6 +46,14 @@ mod packed {
 
 /// The largest window scale (RFC 7323 §2.3).
 const MAX_WINDOW_SCALE: u32 = 14;
+
+/// May SYNs be answered at all? Only while the kernel takes the answers to the answers.
+#[inline(always)]
+pub const fn can_answer(handshake: &Handshake, jiffies: u64, ticks_per_second: u32) -> bool {
+    let lasts = MARK_SECONDS as u64 * ticks_per_second as u64;
+    let is_marked = handshake.marked != 0 && jiffies.saturating_sub(handshake.marked) < lasts;
+    is_marked && handshake.abilities & ability::ANSWER != 0
+}
 
 /// What a SYN asks for.
 #[repr(C, align(8))]

@@ -25,6 +25,7 @@ pub(crate) mod settings;
 pub(crate) mod signatures;
 pub(crate) mod sockets;
 pub(crate) mod sources;
+pub(crate) mod surges;
 pub(crate) mod vary;
 
 use core::borrow::Borrow;
@@ -144,7 +145,12 @@ impl Tables for Maps<'_> {
     }
 
     #[inline(always)]
+    fn has_too_many_strays(&self, slot: u32, app: &App) -> bool {
+        surges::stray_surges(slot, app) != 0
+    }
+
+    #[inline(always)]
     fn challenges(&self, slot: u32, app: &App) -> bool {
-        handshake::challenges(slot, app)
+        surges::syn_surges(slot, app) != 0 && handshake::can_answer(self.settings)
     }
 }

@@ -7,8 +7,9 @@
 //! - [`policy`]: facts and answers become a [`verdict`], by way of the lists ([`access`]), where
 //!   sources are ([`geo`]), the [`signatures`], the rates of each source ([`limits`]), and the [`ceiling`] for all of them,
 //!   under which those have precedence that have [`proven`] to be real.
-//! - [`flows`]: connections that have proved themselves. [`challenge`]: when SYNs are answered with
-//!   cookies. [`answer`]: what is answered.
+//! - [`flows`]: connections that have proved themselves. [`surge`]: when there are too many
+//!   segments that belong to none, or so many SYNs that they are answered with cookies. [`answer`]: what
+//!   is answered.
 //! - [`sampling`]: which verdicts are reported one by one.
 //!
 //! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
@@ -22,7 +23,6 @@ extern crate std;
 pub mod access;
 pub mod answer;
 pub mod ceiling;
-pub mod challenge;
 pub mod edges;
 pub mod flows;
 pub mod geo;
@@ -33,5 +33,6 @@ pub mod policy;
 pub mod proven;
 pub mod sampling;
 pub mod signatures;
+pub mod surge;
 pub mod tables;
 pub mod verdict;

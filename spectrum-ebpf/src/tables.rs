@@ -72,8 +72,12 @@ pub trait Tables {
     /// What this host knows of a TCP segment with ports.
     fn holder(&self, packet: &Packet) -> Holder;
 
+    /// Counts a segment that belongs to no connection, and says whether its app gets too many; see
+    /// [`surge::observe`](crate::surge::observe). Only asked where a few may pass.
+    fn has_too_many_strays(&self, slot: u32, app: &App) -> bool;
+
     /// Counts a SYN to an app, and says whether it may be answered with a cookie; see
-    /// [`challenge::observe`](crate::challenge::observe).
+    /// [`surge::observe`](crate::surge::observe).
     fn challenges(&self, slot: u32, app: &App) -> bool;
 
     /// The slot of the app on a port, [`HOST_SLOT`] if there is none.

@@ -113,6 +113,7 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
     assert_eq!(protection.syn_challenge.when, When::Auto);
     assert_eq!(protection.syn_challenge.above, 1000);
     assert_eq!(protection.out_of_state, Mode::Enforce);
+    assert_eq!(protection.out_of_state_above, 1000);
 }
 
 #[test]

@@ -91,6 +91,7 @@ const KEYS: &[&str] = &[
     "protection.syn_challenge",
     "protection.syn_challenge.above",
     "protection.out_of_state",
+    "protection.out_of_state_above",
     "protection.rules",
     "interfaces",
     "xdp_mode",

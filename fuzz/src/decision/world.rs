@@ -46,7 +46,7 @@ pub(super) struct World {
     syn_rate: u8,
     out_of_state: u8,
     ceiling: u8,
-    challenge: u8,
+    may_challenge: bool,
     own_list: u8,
     global_list: u8,
     opinion: u8,
@@ -63,6 +63,8 @@ pub(super) struct World {
     is_above: bool,
     challenges: bool,
     is_verified: bool,
+    may_pass_strays: bool,
+    has_too_many_strays: bool,
     least: u8,
     most: u8,
     countries: u8,
@@ -86,6 +88,7 @@ pub(super) struct Facts {
     pub(super) is_closed: bool,
     pub(super) is_above: bool,
     pub(super) challenges: bool,
+    pub(super) has_too_many_strays: bool,
     pub(super) is_verified: bool,
     pub(super) opinion: Opinion,
     pub(super) answers: Answers,
@@ -111,7 +114,8 @@ impl Facts {
             fragments: mode(world.fragments),
             has_access_entries: world.has_access_entries.into(),
             out_of_state: mode(world.out_of_state),
-            challenge: u32::from(world.challenge % 3),
+            out_of_state_above: world.may_pass_strays.into(),
+            challenge: world.may_challenge.into(),
             packet_rate: limit(world.packet_rate),
             syn_rate: limit(world.syn_rate),
             mask_count: world.has_signatures.into(),
@@ -160,6 +164,7 @@ impl Facts {
             is_closed: world.is_closed,
             is_above: world.is_above,
             challenges: world.challenges,
+            has_too_many_strays: world.has_too_many_strays,
             is_verified: world.is_verified,
             opinion: opinion(world.opinion),
             answers: Answers {
@@ -279,6 +284,11 @@ impl Tables for Facts {
 
     fn holder(&self, _packet: &Packet) -> Holder {
         self.holder
+    }
+
+    fn has_too_many_strays(&self, _slot: u32, app: &App) -> bool {
+        assert_ne!(app.out_of_state_above, 0, "asked for nothing");
+        self.has_too_many_strays
     }
 
     fn challenges(&self, _slot: u32, _app: &App) -> bool {

@@ -274,3 +274,23 @@ fn the_window_is_whole_segments_of_what_there_is() {
     assert_eq!(window(&with(1000), 1460), 1000);
     assert_eq!(window(&with(1000), 0), 1000);
 }
+
+/// An answer that the kernel takes for a stray segment is worse than none.
+#[test]
+fn nothing_is_answered_unless_listeners_were_marked_lately() {
+    const TICKS: u32 = 250;
+    let ready = Handshake {
+        marked: 1000,
+        abilities: ability::ANSWER,
+        ..Handshake::default()
+    };
+    let lasts = u64::from(MARK_SECONDS * TICKS);
+    assert!(can_answer(&ready, 1000 + lasts - 1, TICKS));
+    assert!(!can_answer(&ready, 1000 + lasts, TICKS));
+    assert!(!can_answer(&Handshake { marked: 0, ..ready }, 1001, TICKS));
+    let unable = Handshake {
+        abilities: ability::SACK,
+        ..ready
+    };
+    assert!(!can_answer(&unable, 1001, TICKS));
+}

@@ -11,15 +11,13 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use spectrum_common::{
-    app::App,
-    handshake::{Challenge, Handshake, LISTENERS_AT_ONCE, Listener},
-    maps::size,
+    handshake::{Handshake, LISTENERS_AT_ONCE, Listener},
+    settings::Settings,
 };
 use spectrum_ebpf::{
     answer::{
         self, Cookie, IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, MAX_ANSWER_LENGTH, Reply, Request,
     },
-    challenge,
     packet::{Bytes as _, Window as _},
     parse::{Kind, Packet, protocol},
 };
@@ -27,11 +25,8 @@ use spectrum_ebpf::{
 use super::{
     frame::FrameBytes,
     headers::{IpHeader, WholeHeader},
-    settings, sockets,
+    sockets,
 };
-
-#[btf_map(name = "challenges")]
-static CHALLENGES: Array<Challenge, { size::APPS }> = Array::new();
 
 #[btf_map(name = "handshake")]
 static HANDSHAKE: Array<Handshake, 1> = Array::new();
@@ -49,33 +44,14 @@ struct Draft {
 #[btf_map(name = "answer_draft")]
 static DRAFT: PerCpuArray<Draft, 1> = PerCpuArray::new();
 
-/// Counts a SYN to the app at `slot`, and says whether it may be answered.
+/// May SYNs be answered now?
 #[inline(always)]
-pub(crate) fn challenges(slot: u32, app: &App) -> bool {
-    count_syn(slot, app) != 0
-}
-
-/// 1 if the SYN may be answered. A function of its own to the verifier.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn count_syn(slot: u32, app: *const App) -> u32 {
-    // SAFETY: an element of an array, which is never freed.
-    let app = unsafe { app.as_ref() };
-    let (Some(app), Some(settings), Some(handshake), Some(state)) = (
-        app,
-        settings::get(),
-        HANDSHAKE.get(0),
-        CHALLENGES.get_ptr_mut(slot),
-    ) else {
-        return 0;
-    };
+pub(crate) fn can_answer(settings: &Settings) -> bool {
     // SAFETY: the helper takes no arguments.
     let jiffies = unsafe { bpf_jiffies64() };
-    let ticks = settings.ticks_per_second;
-    // SAFETY: an element of an array. Other CPUs write to it as well; the words they mix up are
-    // counts and clocks, whose every value is valid.
-    let challenges = challenge::observe(unsafe { &mut *state }, app, jiffies, ticks);
-    u32::from(challenges && challenge::can_answer(handshake, jiffies, ticks))
+    HANDSHAKE
+        .get(0)
+        .is_some_and(|handshake| answer::can_answer(handshake, jiffies, settings.ticks_per_second))
 }
 
 /// Turns the frame of `packet`, a SYN, into its answer, and says whether it did. If not, the frame is

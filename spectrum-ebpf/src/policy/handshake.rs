@@ -2,7 +2,6 @@
 
 use spectrum_common::{
     app::{App, mode},
-    handshake::challenge,
     reason::Reason,
 };
 
@@ -16,7 +15,7 @@ use crate::{
 /// Is `packet`, a SYN, to be answered in place of the app?
 #[inline(always)]
 pub(super) fn answers(case: &Case, packet: &Packet, app: &App, tables: &impl Tables) -> bool {
-    app.challenge != challenge::NEVER
+    app.challenge != 0
         && packet.fragment == Fragment::Whole
         && packet.defect.is_none()
         && tables.challenges(case.slot, app)
@@ -47,7 +46,10 @@ pub(super) fn judge_segment(
     }
     match tables.holder(packet) {
         Holder::Nobody | Holder::Listener => {
-            case.matched(app.out_of_state, Reason::OutOfState)?;
+            // The kernel resets a few, so that who has lost a connection knows.
+            if app.out_of_state_above == 0 || tables.has_too_many_strays(case.slot, app) {
+                case.matched(app.out_of_state, Reason::OutOfState)?;
+            }
             Ok(false)
         }
         Holder::HalfOpen => Ok(false),

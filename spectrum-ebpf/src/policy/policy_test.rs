@@ -25,6 +25,7 @@ struct World {
     opinion: Option<Opinion>,
     holder: Option<Holder>,
     challenges: bool,
+    has_too_many_strays: bool,
     answers: Answers,
     verified: Cell<Option<u32>>,
 }
@@ -119,6 +120,10 @@ impl Tables for World {
 
     fn holder(&self, _packet: &Packet) -> Holder {
         self.holder.unwrap_or(Holder::Nobody)
+    }
+
+    fn has_too_many_strays(&self, _slot: u32, _app: &App) -> bool {
+        self.has_too_many_strays
     }
 
     fn challenges(&self, _slot: u32, _app: &App) -> bool {
@@ -447,7 +452,7 @@ fn a_closed_port_is_silent_unless_somebody_listens_or_the_host_has_asked() {
 fn strict() -> World {
     World {
         app: App {
-            challenge: spectrum_common::handshake::challenge::AUTO,
+            challenge: 1,
             out_of_state: mode::ENFORCE,
             ..App::default()
         },
@@ -474,7 +479,7 @@ fn a_syn_is_answered_only_for_a_listener_that_does_not_know_the_flow() {
     };
     assert_eq!(outcome(&calm), Outcome::Passed);
     let mut never = strict();
-    never.app.challenge = spectrum_common::handshake::challenge::NEVER;
+    never.app.challenge = 0;
     assert_eq!(outcome(&never), Outcome::Passed);
     // Nor is it answered to who cannot be there, though the rules about that be off.
     let first = Packet {
@@ -511,6 +516,18 @@ fn a_segment_passes_only_with_a_connection_or_the_answer_to_a_cookie() {
         assert_eq!(decide(&segment, &world).outcome, outcome, "{holder:?}");
         assert_eq!(world.verified.get().is_some(), verified, "{holder:?}");
     }
+}
+
+#[test]
+fn a_few_segments_of_no_connection_pass_where_they_may() {
+    let segment = acknowledging(syn());
+    let mut world = strict();
+    world.app.out_of_state_above = 1000;
+    assert_eq!(decide(&segment, &world).outcome, Outcome::Passed);
+    assert_eq!(world.verified.get(), None, "it proves nothing");
+    world.has_too_many_strays = true;
+    let dropped = Outcome::Dropped(Reason::OutOfState);
+    assert_eq!(decide(&segment, &world).outcome, dropped);
 }
 
 /// What each packet may differ in holds for whoever has proved himself, the rest was met before.

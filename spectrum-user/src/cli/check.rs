@@ -9,7 +9,7 @@ use super::{Check, Global, Output, output};
 use crate::{
     config::{
         self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-        Member, Mitigation, Mode, ProxyProtocol, Rate, SynChallenge, Transport, When,
+        Member, Mitigation, Mode, Protection, ProxyProtocol, Rate, SynChallenge, Transport, When,
     },
     dataplane::room,
 };
@@ -191,8 +191,7 @@ fn rules(app: &App) -> String {
         rate("packets", protection.packet_rate),
         rate("SYNs", protection.syn_rate),
         challenge(protection.syn_challenge),
-        (protection.out_of_state != Mode::Off)
-            .then(|| format!("out of state {}", protection.out_of_state)),
+        out_of_state(protection),
         protection.mitigation.is_on().then(|| {
             let Mitigation { sensitivity, mode } = protection.mitigation;
             format!("mitigation {mode}: {sensitivity} sensitivity")
@@ -219,6 +218,17 @@ fn challenge(SynChallenge { when, above }: SynChallenge) -> Option<String> {
         }
         When::Always => Some("SYN cookies always".to_owned()),
     }
+}
+
+fn out_of_state(protection: &Protection) -> Option<String> {
+    let mode = protection.out_of_state;
+    (mode != Mode::Off).then(|| match protection.out_of_state_above {
+        0 => format!("out of state {mode}: always"),
+        above => format!(
+            "out of state {mode}: above {}/s",
+            output::count(above.into())
+        ),
+    })
 }
 
 fn custom(rules: usize) -> Option<String> {

@@ -94,6 +94,7 @@ impl Shown {
         text += &apps(&self.status.apps);
         text += &origins(&self.status.apps);
         text += &challenges(&self.status.apps);
+        text += &strays(&self.status.apps);
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
         text += &rules(&self.status);
@@ -216,6 +217,23 @@ fn origin_state(origin: &OriginSnapshot) -> String {
         format!("{state} (backup)")
     } else {
         state
+    }
+}
+
+/// The apps that get too many segments of no connection, one a line.
+fn strays(apps: &[AppStatus]) -> String {
+    let lines = apps.iter().filter_map(|app| {
+        let since = output::time(app.filter.strays_since?);
+        Some(format!(
+            "{}: segments of no connection are too many since {since} (out_of_state)\n",
+            app.name
+        ))
+    });
+    let lines: String = lines.collect();
+    if lines.is_empty() {
+        lines
+    } else {
+        format!("\n{lines}")
     }
 }
 

@@ -133,6 +133,8 @@ struct ProtectionTable<'a> {
     syn_challenge: Option<ChallengeTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     out_of_state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    out_of_state_above: Option<u32>,
     mitigation: MitigationTable,
     #[serde(skip_serializing_if = "Option::is_none")]
     ceiling: Option<CeilingTable>,
@@ -316,6 +318,8 @@ impl<'a> ProtectionTable<'a> {
             syn_rate: (!is_udp).then(|| protection.syn_rate.into()),
             syn_challenge: (!is_udp).then(|| protection.syn_challenge.into()),
             out_of_state: (!is_udp).then(|| protection.out_of_state.word()),
+            out_of_state_above: (protection.out_of_state != Mode::Off)
+                .then_some(protection.out_of_state_above),
             mitigation: MitigationTable {
                 sensitivity: protection.mitigation.sensitivity.word(),
                 mode: protection.mitigation.mode.word(),

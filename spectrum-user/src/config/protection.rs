@@ -174,6 +174,8 @@ pub struct Protection {
     pub syn_challenge: SynChallenge,
     /// TCP only: segments that belong to no connection.
     pub out_of_state: Mode,
+    /// Such segments per second above which the rule applies; 0 is always.
+    pub out_of_state_above: u32,
     pub mitigation: Mitigation,
     /// Custom rules, sorted by id.
     pub rules: Vec<Rule>,

@@ -51,6 +51,9 @@ pub struct Snapshot {
     pub challenged: Total,
     /// Since when they are; absent if SYNs go to the app.
     pub challenged_since: Option<Timestamp>,
+    /// Since when there have been more segments of no connection than may pass; absent if there are
+    /// not, or if none may.
+    pub strays_since: Option<Timestamp>,
     /// By the name of the reason; only those that ever occurred.
     pub dropped: BTreeMap<String, Total>,
     /// Passed, though a monitored rule would have dropped it.
@@ -62,8 +65,12 @@ impl Snapshot {
     pub fn merge(&mut self, other: &Self) {
         self.passed.add(other.passed);
         self.challenged.add(other.challenged);
-        let since = [self.challenged_since, other.challenged_since];
-        self.challenged_since = since.into_iter().flatten().min();
+        for (mine, theirs) in [
+            (&mut self.challenged_since, other.challenged_since),
+            (&mut self.strays_since, other.strays_since),
+        ] {
+            *mine = [*mine, theirs].into_iter().flatten().min();
+        }
         for (mine, theirs) in [
             (&mut self.dropped, &other.dropped),
             (&mut self.monitored, &other.monitored),
@@ -150,9 +157,10 @@ impl Maps {
     pub fn app_counters(&self) -> Result<BTreeMap<AppId, Snapshot>, Error> {
         let apps = self.apps_in_use()?;
         let counters = apps.into_iter().map(|(slot, app)| {
-            let since = self.challenged_since(slot, &app)?;
+            let timestamp = |time| Timestamp::try_from(time).ok();
             let snapshot = Snapshot {
-                challenged_since: since.and_then(|time| Timestamp::try_from(time).ok()),
+                challenged_since: self.challenged_since(slot, &app)?.and_then(timestamp),
+                strays_since: self.strays_since(slot, &app)?.and_then(timestamp),
                 ..self.counters(slot)?
             };
             Ok((AppId(app.id), snapshot))

@@ -1,18 +1,19 @@
-//! What the program is told so that it can answer SYNs as the host's own TCP would, and since when it
-//! does.
+//! What the program is told so that it can answer SYNs as the host's own TCP would, since when it
+//! does, and since when it drops what belongs to no connection.
 
 use std::{net::SocketAddr, time::SystemTime};
 
 use spectrum_common::{
     address::Address,
-    app::App,
+    app::{App, mode},
     handshake::{Handshake, LISTENERS_AT_ONCE, Listener, ability},
     maps as names,
 };
 use spectrum_ebpf::{
-    challenge,
+    answer,
     flows::{self, FlowKey, Now},
     parse::Packet,
+    surge::{self, Threshold},
 };
 
 use super::{attach::AttachMode, clock, error::Error, filter::Filter, interface, maps::Maps, veth};
@@ -148,15 +149,33 @@ impl Maps {
     /// The kernel refuses the look-up.
     pub fn challenged_since(&self, slot: u32, app: &App) -> Result<Option<SystemTime>, Error> {
         let handshake = self.handshake()?;
-        let state = self
+        let surge = self
             .challenges
             .get(&slot, 0)
             .map_err(Error::map(names::CHALLENGES, "read"))?;
         let (now, ticks) = (clock::jiffies(), clock::ticks_per_second());
-        if !challenge::can_answer(&handshake, now, ticks) {
+        if app.challenge == 0 || !answer::can_answer(&handshake, now, ticks) {
             return Ok(None);
         }
-        let since = challenge::since(&state, app, now, ticks);
+        let since = surge::since(&surge, Threshold::of_syns(app), now, ticks);
+        Ok(since.map(clock::wall_time_of_jiffies))
+    }
+
+    /// Since when the app at `slot` has had more segments of no connection than may pass; `None` if it
+    /// has not, or if none may.
+    ///
+    /// # Errors
+    /// The kernel refuses the look-up.
+    pub fn strays_since(&self, slot: u32, app: &App) -> Result<Option<SystemTime>, Error> {
+        if app.out_of_state == mode::OFF || app.out_of_state_above == 0 {
+            return Ok(None);
+        }
+        let surge = self
+            .strays
+            .get(&slot, 0)
+            .map_err(Error::map(names::STRAYS, "read"))?;
+        let (now, ticks) = (clock::jiffies(), clock::ticks_per_second());
+        let since = surge::since(&surge, Threshold::of_strays(app), now, ticks);
         Ok(since.map(clock::wall_time_of_jiffies))
     }
 

@@ -8,11 +8,12 @@ use spectrum_common::{
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::EventBudget,
     flow::FlowSet,
-    handshake::{Challenge, Handshake},
+    handshake::Handshake,
     maps as names,
     settings::Settings,
     signature::{SignatureHits, SignatureMask, SignatureRule, SignatureSet},
     source::SourceSet,
+    surge::Surge,
 };
 
 use super::{
@@ -42,7 +43,8 @@ pub struct Maps {
     pub(super) proven: SourceSets,
     pub(super) tcp_sessions: SourceSets,
     pub(super) flows: Array<MapData, FlowSet>,
-    pub(super) challenges: Array<MapData, Challenge>,
+    pub(super) challenges: Array<MapData, Surge>,
+    pub(super) strays: Array<MapData, Surge>,
     pub(super) handshake: Array<MapData, Handshake>,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
     pub(super) sample_budget: PerCpuArray<MapData, EventBudget>,
@@ -77,6 +79,7 @@ impl Maps {
             tcp_sessions: typed.sources(names::TCP_SESSIONS)?,
             flows: typed.map(names::FLOWS)?,
             challenges: typed.map(names::CHALLENGES)?,
+            strays: typed.map(names::STRAYS)?,
             handshake: typed.map(names::HANDSHAKE)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
             sample_budget: typed.map(names::SAMPLE_BUDGET)?,

@@ -13,7 +13,6 @@ use spectrum_common::{
     ceiling::Ceiling,
     edge::{Edge, PAGE_SIZE, PortPage, PortSet},
     geo::{ANYWHERE, asked_by},
-    handshake::challenge,
     maps::size,
     settings::Settings,
 };
@@ -421,13 +420,12 @@ fn layout(config: &Config, app: &config::App, reflector_set: u32) -> App {
         fragments: mode_number(protection.fragments),
         has_access_entries: 0,
         out_of_state: mode_number(only(Transport::Tcp, protection.out_of_state)),
-        challenge: match protection.syn_challenge.when {
-            When::Auto if is_tcp => challenge::AUTO,
-            When::Always if is_tcp => challenge::ALWAYS,
-            When::Never | When::Auto | When::Always => challenge::NEVER,
+        out_of_state_above: protection.out_of_state_above,
+        challenge: u32::from(is_tcp && protection.syn_challenge.when != When::Never),
+        challenge_above: match protection.syn_challenge.when {
+            When::Auto => protection.syn_challenge.above,
+            When::Never | When::Always => 0,
         },
-        challenge_above: protection.syn_challenge.above,
-        challenge_below: protection.syn_challenge.above / 2,
         packet_rate: rate_limit(protection.packet_rate),
         syn_rate: rate_limit(Rate {
             mode: only(Transport::Tcp, protection.syn_rate.mode),

@@ -80,6 +80,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
                 above: 100,
             },
             out_of_state: Mode::Enforce,
+            out_of_state_above: 0,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: config::Ceiling::NONE,

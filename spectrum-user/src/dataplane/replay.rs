@@ -11,8 +11,8 @@ use aya::{
     maps::{Array, MapData, RingBuf},
 };
 use spectrum_common::{
-    app::mode, event::DropEvent, handshake::challenge, maps as names, reason::Reason,
-    settings::Settings, signature::action,
+    app::mode, event::DropEvent, maps as names, reason::Reason, settings::Settings,
+    signature::action,
 };
 use spectrum_ebpf::{
     parse::{Packet, parse},
@@ -148,7 +148,7 @@ impl Maps {
             app.syn_rate.mode = mode::OFF;
             app.ceiling.mode = mode::OFF;
             app.out_of_state = mode::OFF;
-            app.challenge = challenge::NEVER;
+            app.challenge = 0;
             sync::write_app(self, slot, app)?;
         }
         for index in 0..self.signature_rules.len() {

@@ -13,10 +13,10 @@ use spectrum_common::{
     app::App,
     counters::AppCounters,
     edge::{Edge, EdgeSet, PortPage, PortSet},
-    handshake::Challenge,
     maps::{self as names, size},
     proven::EPOCH_SECONDS,
     settings::Settings,
+    surge::Surge,
 };
 use spectrum_ebpf::edges;
 
@@ -93,7 +93,7 @@ pub(super) fn apply(
             Some(_) => applied.apps_updated += 1,
             None => {
                 clear_counters(maps, slot)?;
-                clear_challenge(maps, slot)?;
+                clear_surges(maps, slot)?;
                 applied.apps_added += 1;
             }
         }
@@ -210,10 +210,15 @@ fn clear_counters(maps: &mut Maps, slot: u32) -> Result<(), Error> {
 }
 
 /// A flood of the app that had the slot before is none of the new one.
-fn clear_challenge(maps: &mut Maps, slot: u32) -> Result<(), Error> {
-    maps.challenges
-        .set(slot, Challenge::default(), 0)
-        .map_err(Error::map(names::CHALLENGES, "clear"))
+fn clear_surges(maps: &mut Maps, slot: u32) -> Result<(), Error> {
+    for (map, name) in [
+        (&mut maps.challenges, names::CHALLENGES),
+        (&mut maps.strays, names::STRAYS),
+    ] {
+        map.set(slot, Surge::default(), 0)
+            .map_err(Error::map(name, "clear"))?;
+    }
+    Ok(())
 }
 
 fn apply_settings(maps: &mut Maps, plan: &Plan) -> Result<(), Error> {

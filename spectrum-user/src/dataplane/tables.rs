@@ -213,6 +213,11 @@ impl Tables for View<'_> {
         Holder::Listener
     }
 
+    /// The first packet of a source is no such segment.
+    fn has_too_many_strays(&self, _slot: u32, _app: &App) -> bool {
+        false
+    }
+
     fn challenges(&self, slot: u32, app: &App) -> bool {
         self.maps
             .challenged_since(slot, app)

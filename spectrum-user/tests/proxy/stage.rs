@@ -245,6 +245,7 @@ pub(crate) fn app(
                 above: 1,
             },
             out_of_state: Mode::Off,
+            out_of_state_above: 0,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling::NONE,

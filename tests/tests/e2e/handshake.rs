@@ -53,6 +53,11 @@ pub(crate) const CASES: &[Case] = &[
         run: a_port_can_be_used_again_at_once,
     },
     Case {
+        name: "handshake::a_few_strays_are_reset_and_a_flood_is_not",
+        needs: &[],
+        run: a_few_strays_are_reset_and_a_flood_is_not,
+    },
+    Case {
         name: "handshake::floods_without_a_connection_reach_nobody",
         needs: &[],
         run: floods_without_a_connection_reach_nobody,
@@ -374,9 +379,67 @@ fn request_from_one_port(edge: SocketAddr) -> Result<String> {
     Ok(page)
 }
 
+/// Who has lost a connection learns of it at once; a flood makes the edge send no resets.
+fn a_few_strays_are_reset_and_a_flood_is_not() -> Result<()> {
+    const FEW: u64 = 50;
+    const MANY: u64 = 20_000;
+    // The flood may begin in one second and become one in the next.
+    const ABOVE: u64 = 2 * 100;
+    let app = AppDocument {
+        protection: "out_of_state_above = 100",
+        ..AppDocument::tcp("echo.lab", port::ECHO)
+    };
+    shielded(&[app], |scene| {
+        let lab = scene.lab;
+        let edge = (EDGE, port::ECHO).into();
+        let flags = Flags {
+            ack: true,
+            ..Flags::default()
+        };
+        let sources = attack::sources([198, 18, 0, 1].into(), 5000);
+        let frame = |source| packet::tcp(lab.attack_path(), (source, 40_000).into(), edge, flags);
+        let frames = sources.map(frame).collect::<Result<Vec<_>>>()?;
+        let send = |per_second, count: u64| {
+            Flood {
+                frames: frames.clone(),
+                per_second,
+                count,
+            }
+            .run(&lab.attacker)
+        };
+        let resets = || lab.edge.stack_counter("Tcp", "OutRsts");
+        let before = resets()?;
+        send(50, FEW)?;
+        wait::until("all of a few to be reset", PATIENCE, || {
+            let resets = resets()? - before;
+            ensure!(resets == FEW, "{resets}");
+            Ok(())
+        })?;
+        let filter = scene.filter("echo.lab")?;
+        ensure!(filter.reasons().is_empty(), "{filter:?}");
+
+        send(5000, MANY)?;
+        scene.wait_for("nearly all of the flood to be dropped", |status| {
+            let filter = &status.app("echo.lab")?.filter;
+            let passed = MANY.saturating_sub(filter.dropped("out_of_state"));
+            ensure!(passed <= ABOVE, "{passed}: {filter:?}");
+            Ok(())
+        })?;
+        let resets = resets()? - before;
+        ensure!(resets <= FEW + ABOVE, "{resets} resets");
+        let text = scene.site.run("status", &[""; 0])?;
+        let line = "segments of no connection are too many since";
+        ensure!(text.contains(line), "{text}");
+        Ok(())
+    })
+}
+
 fn floods_without_a_connection_reach_nobody() -> Result<()> {
     const EACH: u64 = 10_000;
-    let app = AppDocument::tcp("echo.lab", port::ECHO);
+    let app = AppDocument {
+        protection: "out_of_state_above = 0",
+        ..AppDocument::tcp("echo.lab", port::ECHO)
+    };
     shielded(&[app], |scene| {
         let lab = scene.lab;
         let _echo = origin::tcp_echo(&lab.origin, port::ECHO)?;

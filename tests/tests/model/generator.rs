@@ -139,6 +139,8 @@ pub(crate) fn random_policy(random: &mut Random) -> Config {
             session.mode = random.pick(&modes);
         }
         rules.out_of_state = random.pick(&modes);
+        // A million of them does not come.
+        rules.out_of_state_above = random.pick(&[0, 1_000_000]);
         rules.syn_challenge.when = random.pick(&[When::Never, When::Always]);
         random_rules(random, &mut rules.rules);
     }

@@ -44,8 +44,9 @@ use reference::{Outcome, Verdict};
 
 /// Frames of each trial.
 const FRAMES: usize = 24_000;
-/// Frames under one random policy.
-const FRAMES_PER_POLICY: usize = 200;
+/// Policies in random modes, and frames under each.
+const POLICIES: usize = 120;
+const FRAMES_PER_POLICY: usize = 300;
 const XDP_DROP: u32 = 1;
 const XDP_TX: u32 = 3;
 
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         }),
         trial("agrees::with_rules_in_random_modes", |random| {
             let mut seen = Seen::default();
-            for _ in 0..FRAMES / FRAMES_PER_POLICY {
+            for _ in 0..POLICIES {
                 let config = generator::random_policy(random);
                 let mut filter = load(&config)?;
                 agree(&mut filter, &config, random, FRAMES_PER_POLICY, &mut seen)?;

@@ -177,7 +177,7 @@ fn judge_handshake(judge: &mut Judge, app: &App, facts: &Facts, port: u16) {
         let whole = !facts.first_fragment && facts.defect.is_none();
         let always = app.protection.syn_challenge.when == When::Always;
         judge.challenged = always && port == LISTENED && whole;
-    } else {
+    } else if app.protection.out_of_state_above == 0 {
         judge.rule(app.protection.out_of_state, "out_of_state");
     }
 }

@@ -104,6 +104,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
                 above: 1,
             },
             out_of_state: Mode::Off,
+            out_of_state_above: 0,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
             ceiling: Ceiling {

@@ -39,6 +39,9 @@ pub(crate) const ELSEWHERE: &str = "192.0.2.200";
 /// SYNs per second above which the app `wary` is challenged.
 pub(crate) const WARY_ABOVE: u32 = 5;
 
+/// Segments of no connection per second above which the app `patient` loses them.
+pub(crate) const PATIENT_ABOVE: u32 = 7;
+
 /// Where a packet is counted: an app, or `None` for the host.
 pub(crate) type Owner = Option<&'static str>;
 
@@ -150,6 +153,7 @@ impl Fixture {
                 monitored,
                 challenged,
                 challenged_since: _,
+                strays_since: _,
             } = self.filter.maps().counters(slot)?;
             cells.insert((owner, Cell::Passed), passed);
             cells.insert((owner, Cell::Challenged), challenged);
@@ -177,7 +181,7 @@ fn hex(frame: &[u8]) -> String {
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "web",
     "game",
     "ssh",
@@ -200,6 +204,7 @@ const NAMES: [&str; 25] = [
     "guarded",
     "wary",
     "lenient",
+    "patient",
     "local",
     "local-udp",
     "local-watched",
@@ -235,6 +240,7 @@ fn config(host_mode: Mode) -> Config {
         app("guarded", Tcp, 82, 82),
         app("wary", Tcp, 83, 83),
         app("lenient", Tcp, 84, 84),
+        app("patient", Tcp, 97, 97),
         app("local", Tcp, 85, 85),
         app("local-udp", Udp, 8500, 8500),
         app("local-watched", Tcp, 86, 86),
@@ -303,6 +309,10 @@ fn config(host_mode: Mode) -> Config {
                 protection.asns = refuse(vec![64500]);
             }
             "lenient" => protection.out_of_state = Mode::Monitor,
+            "patient" => {
+                protection.out_of_state = Mode::Enforce;
+                protection.out_of_state_above = PATIENT_ABOVE;
+            }
             "dns" => app.edge_ips = EdgeIps::Static(vec![STATIC_EDGE.parse().expect("an address")]),
             _ => {}
         }

@@ -23,7 +23,7 @@ use spectrum_user::{
 use crate::{
     fixture::{
         Cell::{Challenged, Dropped, Monitored, Passed},
-        EDGE, EDGE_V6, Fixture, WARY_ABOVE,
+        EDGE, EDGE_V6, Fixture, PATIENT_ABOVE, WARY_ABOVE,
     },
     frame::*,
     host,
@@ -60,6 +60,7 @@ pub(crate) const ALL: &[(&str, Play)] = &[
     ("out_of_state::a_handshake_passes", a_handshake_passes),
     ("out_of_state::a_block_cuts_a_known_flow", a_block_cuts),
     ("out_of_state::monitored", out_of_state_monitored),
+    ("out_of_state::a_few_may_pass", a_few_may_pass),
     (
         "out_of_state::replies_to_the_hosts_own_connections",
         replies,
@@ -69,6 +70,7 @@ pub(crate) const ALL: &[(&str, Play)] = &[
 const GUARDED: u16 = 82;
 const WARY: u16 = 83;
 const LENIENT: u16 = 84;
+const PATIENT: u16 = 97;
 const CLIENT: &str = "100.64.0.9";
 const CLIENT_V6: &str = "2001:db8:c::9";
 const CLIENT_PORT: u16 = 40_000;
@@ -466,6 +468,17 @@ fn out_of_state_monitored(Host { fixture, .. }: &mut Host) -> Result<()> {
     for flags in FLOODS {
         let frame = tcp(CLIENT, EDGE, LENIENT, flags);
         fixture.check(&frame, Some("lenient"), Monitored(OutOfState))?;
+    }
+    Ok(())
+}
+
+/// Of a second: in one that goes over, more pass.
+fn a_few_may_pass(Host { fixture, .. }: &mut Host) -> Result<()> {
+    let owner = Some("patient");
+    let mut few = FLOODS.iter().cycle().take(PATIENT_ABOVE as usize);
+    few.try_for_each(|&flags| fixture.check(&tcp(CLIENT, EDGE, PATIENT, flags), owner, Passed))?;
+    for (client, edge) in WAYS {
+        fixture.check(&tcp(client, edge, PATIENT, ACK), owner, Dropped(OutOfState))?;
     }
     Ok(())
 }

@@ -62,6 +62,10 @@ const SYNS_PER_SECOND: u32 = 100;
 /// answer. A crowd of real clients is served above it too, a little less comfortably.
 const CHALLENGE_ABOVE: u32 = 1000;
 
+/// The kernel resets so many without notice, and clients whose connection this host has lost learn of
+/// it at once. A flood brings thousands of times more.
+const STRAYS_ABOVE: u32 = 1000;
+
 /// Beyond any line (10 Gbit/s carry 14.9 million of the smallest packets), and low enough that
 /// the limiter's clock can express it.
 pub(super) const MAX_RATE: u32 = 10_000_000;
@@ -122,7 +126,7 @@ pub(super) fn read(
     let packet_rate = rate(&mut table, "packet_rate", Mode::Enforce, packets);
     let syn_rate = syn_rate(&mut table, is_udp);
     let syn_challenge = syn_challenge(&mut table, is_udp);
-    let out_of_state = out_of_state(&mut table, is_udp);
+    let (out_of_state, out_of_state_above) = out_of_state(&mut table, is_udp);
     let mitigation = mitigation(&mut table);
     let rules = rules::read(&mut table, Owner::App(transport, ports));
     let ceiling = ceiling(&mut table, is_udp);
@@ -150,6 +154,7 @@ pub(super) fn read(
         syn_rate,
         syn_challenge,
         out_of_state,
+        out_of_state_above,
         mitigation,
         rules,
         ceiling,
@@ -275,7 +280,8 @@ fn syn_challenge(app: &mut Table<'_>, is_udp: bool) -> SynChallenge {
     }
 }
 
-fn out_of_state(table: &mut Table<'_>, is_udp: bool) -> Mode {
+/// The mode of the rule for segments that belong to no connection, and how many per second may pass.
+fn out_of_state(table: &mut Table<'_>, is_udp: bool) -> (Mode, u32) {
     let mode = table.get("out_of_state", scalar::mode);
     let default = if is_udp { Mode::Off } else { Mode::Enforce };
     if let Some(mode) = &mode
@@ -286,7 +292,16 @@ fn out_of_state(table: &mut Table<'_>, is_udp: bool) -> Mode {
             .help("remove it; `packet_rate` limits what a source sends");
         table.wrong("out_of_state", mode.span(), wrong);
     }
-    mode.map_or(default, Spanned::into_inner)
+    let mode = mode.map_or(default, Spanned::into_inner);
+    let above = table.get_or("out_of_state_above", STRAYS_ABOVE, |value| {
+        let above = value.integer(0..=MAX_RATE)?;
+        if mode == Mode::Off {
+            let wrong = Wrong::new("`out_of_state` is off", "without effect");
+            return Err(wrong.help("remove it, or set `out_of_state` to another mode"));
+        }
+        Ok(above)
+    });
+    (mode, above)
 }
 
 /// A limit. Whoever gives a rate wants it enforced, unless the mode says otherwise; a burst is two

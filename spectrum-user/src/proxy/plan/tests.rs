@@ -66,6 +66,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
                 above: 1,
             },
             out_of_state: Mode::Off,
+            out_of_state_above: 0,
             mitigation: Mitigation::OFF,
             rules: Vec::new(),
         },
