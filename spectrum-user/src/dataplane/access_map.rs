@@ -23,8 +23,9 @@ pub(super) struct AccessMap {
     of_operator: Option<OfOperator>,
 }
 
-/// The operator's entries, as they were after so many changes: a million others are not looked
-/// through again for them.
+/// What the operator says, as it was after so many changes: a million other entries are not looked
+/// through again for it. What the documents say of the same prefixes is not part of it, for that
+/// changes without him.
 struct OfOperator {
     changes: u64,
     entries: Vec<(EntryKey, Entry)>,
@@ -49,7 +50,8 @@ impl AccessMap {
         self.tables.refresh()
     }
 
-    /// The operator's entries, those that are over included.
+    /// The operator's word of each prefix of his, those that are over included; without that of the
+    /// documents.
     pub(super) fn of_operator(&mut self) -> Vec<(EntryKey, Entry)> {
         let table = self.table();
         let changes = table.header(header::CHANGES);
@@ -59,9 +61,12 @@ impl AccessMap {
             return known.entries.clone();
         }
         let entries = table.entries();
-        let entries: Vec<_> = entries
-            .filter(|(_, entry)| entry.operator != action::NONE)
-            .collect();
+        let entries = entries.filter(|(_, entry)| entry.operator != action::NONE);
+        let alone = |entry| Entry {
+            listed: action::NONE,
+            ..entry
+        };
+        let entries: Vec<_> = entries.map(|(key, entry)| (key, alone(entry))).collect();
         self.of_operator = Some(OfOperator {
             changes,
             entries: entries.clone(),

@@ -167,11 +167,13 @@ pub fn put(
 pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
     maps.access.refresh()?;
     let table = maps.listed();
-    let word = table.get(key).filter(|word| word.operator != action::NONE);
-    let Some(word) = word else {
+    if table
+        .get(key)
+        .is_none_or(|word| word.operator == action::NONE)
+    {
         return Ok(false);
-    };
-    forget(table, key, word);
+    }
+    forget(table, key);
     maps.access.announce()?;
     super::sync::renew_flows(maps)?;
     Ok(true)
@@ -232,15 +234,9 @@ pub(super) fn replace(
     let mut kept = Vec::new();
     for (key, word) in maps.access.of_operator() {
         if word.is_expired(now) || !(key.0 == 0 || plan.apps.contains_key(&key.0)) {
-            forget(maps.access.table(), key, word);
+            forget(maps.access.table(), key);
         } else {
-            kept.push((
-                key,
-                Word {
-                    listed: action::NONE,
-                    ..word
-                },
-            ));
+            kept.push((key, word));
         }
     }
     let scopes = plan.lists.iter().map(|list| list.scope);
@@ -356,7 +352,10 @@ fn full() -> Error {
 }
 
 /// Takes the operator's word back, and with it the entry unless a document has one too.
-fn forget(table: Table<'_>, key: EntryKey, word: Word) {
+fn forget(table: Table<'_>, key: EntryKey) {
+    let Some(word) = table.get(key) else {
+        return;
+    };
     note_change(table);
     if word.listed == action::NONE {
         table.remove(key);

@@ -12,6 +12,7 @@ use spectrum_user::{
         Filter,
         counters::{Snapshot, Total},
     },
+    geo::Places,
 };
 
 use crate::{
@@ -61,6 +62,7 @@ const XDP_TX: u32 = 3;
 /// The program under the policy of the tables.
 pub(crate) struct Fixture {
     filter: Filter,
+    config: Config,
     /// Owner and slot.
     slots: Vec<(Owner, u32)>,
 }
@@ -68,18 +70,31 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// With the host's own rules (malformed, closed ports) in `mode`.
     pub(crate) fn new(mode: Mode) -> Result<Self> {
-        let config = config(mode);
-        let mut filter = Filter::load_private()?;
-        let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
-        filter.apply(&config, &addresses, &places(&PLACES))?;
-        let known = filter.maps().slots()?;
-        let mut slots = vec![(None, 0)];
-        for app in &config.apps {
+        let mut fixture = Self {
+            filter: Filter::load_private()?,
+            config: config(mode),
+            slots: vec![(None, 0)],
+        };
+        fixture.apply(&places(&PLACES))?;
+        let known = fixture.filter.maps().slots()?;
+        for app in &fixture.config.apps {
             let slot = known.get(&app.id).context("an app without a slot")?;
             let name = NAMES.iter().find(|name| **name == app.name);
-            slots.push((name.copied(), *slot));
+            fixture.slots.push((name.copied(), *slot));
         }
-        Ok(Self { filter, slots })
+        Ok(fixture)
+    }
+
+    /// Lets the documents say something else of the host from now on.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Host)) -> Result<()> {
+        change(&mut self.config.host);
+        self.apply(&places(&PLACES))
+    }
+
+    fn apply(&mut self, places: &Arc<Places>) -> Result<()> {
+        let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
+        self.filter.apply(&self.config, &addresses, places)?;
+        Ok(())
     }
 
     pub(crate) fn filter(&mut self) -> &mut Filter {

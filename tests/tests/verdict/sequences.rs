@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod guests;
+mod lists;
 
 use std::{
     net::{IpAddr, TcpListener, UdpSocket},
@@ -13,10 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason::{Blocked, ClosedPort, Malformed, PacketRate, SynRate};
 use spectrum_ebpf::verdict::{Outcome, Verdict};
-use spectrum_user::{
-    config::Mode,
-    dataplane::lists::{self, Action},
-};
+use spectrum_user::config::Mode;
 
 use crate::{
     fixture::{
@@ -85,11 +83,15 @@ pub(crate) const ALL: &[(&str, Sequence)] = &[
     ("no_tcp_session::monitored", guests::monitored),
     (
         "lists::an_entry_of_the_operator_holds_at_once_and_ends",
-        entries_end,
+        lists::entries_end,
     ),
     (
         "lists::an_expired_address_falls_back_to_its_prefix",
-        expired_entries_fall_back,
+        lists::expired_entries_fall_back,
+    ),
+    (
+        "lists::documents_have_their_word_when_the_operators_is_over",
+        lists::documents_outlive_the_operator,
     ),
     (
         "samples::tell_of_passed_and_dropped_packets_alike",
@@ -220,53 +222,6 @@ fn who_sends_most(_shared: &mut Fixture) -> Result<()> {
         ensure!(totals.slot == slot, "{totals:?}");
         // One that is pushed out begins again: seldom, and not for long.
         ensure!(totals.packets >= ROUNDS / 2, "{totals:?}");
-    }
-    Ok(())
-}
-
-fn entries_end(fixture: &mut Fixture) -> Result<()> {
-    let web = Some("web");
-    let packet = syn("100.66.0.1", EDGE, 80);
-    let forever = (0, "100.66.0.0/16".parse()?);
-    fixture.check(&packet, web, Passed)?;
-    lists::put(fixture.filter().maps_mut(), forever, Action::Block, None)?;
-    fixture.check(&packet, web, Dropped(Blocked))?;
-    ensure!(
-        lists::remove(fixture.filter().maps_mut(), forever)?,
-        "it was there"
-    );
-    fixture.check(&packet, web, Passed)?;
-
-    let second = Some(Duration::from_secs(1));
-    lists::put(fixture.filter().maps_mut(), forever, Action::Block, second)?;
-    fixture.check(&packet, web, Dropped(Blocked))?;
-    passes_before_long(fixture, &packet)?;
-    lists::remove(fixture.filter().maps_mut(), forever)?;
-    Ok(())
-}
-
-fn expired_entries_fall_back(fixture: &mut Fixture) -> Result<()> {
-    let web = Some("web");
-    let packet = syn("100.67.0.1", EDGE, 80);
-    let net = (0, "100.67.0.0/16".parse()?);
-    let host = (0, "100.67.0.1/32".parse()?);
-    lists::put(fixture.filter().maps_mut(), net, Action::Allow, None)?;
-    let second = Some(Duration::from_secs(1));
-    lists::put(fixture.filter().maps_mut(), host, Action::Block, second)?;
-    fixture.check(&packet, web, Dropped(Blocked))?;
-    passes_before_long(fixture, &packet)?;
-    lists::remove(fixture.filter().maps_mut(), net)?;
-    lists::remove(fixture.filter().maps_mut(), host)?;
-    Ok(())
-}
-
-fn passes_before_long(fixture: &mut Fixture, packet: &[u8]) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while let Err(error) = fixture.check(packet, Some("web"), Passed) {
-        if Instant::now() > deadline {
-            return Err(error).context("the entry does not expire");
-        }
-        sleep(Duration::from_millis(50));
     }
     Ok(())
 }
