@@ -221,14 +221,14 @@ impl Filter {
             lists,
             places,
         } = prepared;
-        let places_replaced = geo::replace(&mut self.maps, places, &mut self.questions)?;
+        let applied = Applied {
+            places_replaced: geo::replace(&mut self.maps, places, &mut self.questions)?,
+            ..Applied::default()
+        };
         let numbers = self.questions.numbers();
-        let applied = sync::apply(&mut self.maps, &plan, lists, &numbers)?;
+        let applied = sync::apply(&mut self.maps, &plan, lists, &numbers, applied)?;
         self.plan = Some(plan);
-        Ok(Applied {
-            places_replaced,
-            ..applied
-        })
+        Ok(applied)
     }
 
     /// Takes what is over off the lists, and notes how late it is.
@@ -241,7 +241,7 @@ impl Filter {
             return Ok(());
         };
         let numbers = self.questions.numbers();
-        sync::apply(&mut self.maps, plan, None, &numbers).map(drop)
+        sync::apply(&mut self.maps, plan, None, &numbers, Applied::default()).map(drop)
     }
 
     /// Keeps the command line from changing pinned maps; a private filter needs no lock.

@@ -66,13 +66,15 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
     write_settings(maps, settings)
 }
 
-/// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead, and
-/// `numbers` are those of the questions that the table of places answers.
+/// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead,
+/// `numbers` are those of the questions that the table of places answers, and `applied` is what was
+/// done of it already.
 pub(super) fn apply(
     maps: &mut Maps,
     plan: &Plan,
     draft: Option<Draft>,
     numbers: &Numbers,
+    mut applied: Applied,
 ) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
     let lists = lists::replace(maps, plan, draft)?;
@@ -83,10 +85,7 @@ pub(super) fn apply(
     let mut apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
     apps.values_mut().for_each(|app| *app = numbers.app(*app));
 
-    let mut applied = Applied {
-        lists_replaced: lists.replaced,
-        ..Applied::default()
-    };
+    applied.lists_replaced = lists.replaced;
     for (&slot, app) in &apps {
         match before.get(&slot) {
             Some(same) if same == app => continue,

@@ -91,6 +91,11 @@ impl Fixture {
         self.apply(&places(&PLACES))
     }
 
+    /// Lets this be all that databases know from now on.
+    pub(crate) fn learn(&mut self, known: &[(&str, &str, u32)]) -> Result<()> {
+        self.apply(&places(known))
+    }
+
     fn apply(&mut self, places: &Arc<Places>) -> Result<()> {
         let addresses: [IpAddr; 2] = [EDGE.parse()?, EDGE_V6.parse()?];
         self.filter.apply(&self.config, &addresses, places)?;
@@ -309,6 +314,7 @@ fn config(host_mode: Mode) -> Config {
             "guarded" => {
                 protection.syn_challenge.when = When::Always;
                 protection.out_of_state = Mode::Enforce;
+                protection.countries = refuse(vec![country("KP")]);
             }
             "wary" => {
                 protection.syn_challenge = SynChallenge {

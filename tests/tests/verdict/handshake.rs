@@ -14,7 +14,7 @@ use etherparse::{
     TcpOptionElement, TransportHeader,
 };
 use socket2::{Domain, Socket, Type};
-use spectrum_common::reason::Reason::{Blocked, ClosedPort, OutOfState};
+use spectrum_common::reason::Reason::{Blocked, ClosedPort, Country, OutOfState};
 use spectrum_user::{
     config::Mode,
     dataplane::lists::{self, Action},
@@ -59,6 +59,7 @@ pub(crate) const ALL: &[(&str, Play)] = &[
     ("out_of_state::a_connection_passes", a_connection_passes),
     ("out_of_state::a_handshake_passes", a_handshake_passes),
     ("out_of_state::a_block_cuts_a_known_flow", a_block_cuts),
+    ("out_of_state::a_country_cuts_a_known_flow", a_country_cuts),
     ("out_of_state::monitored", out_of_state_monitored),
     ("out_of_state::a_few_may_pass", a_few_may_pass),
     (
@@ -461,6 +462,21 @@ fn a_block_cuts(Host { fixture, .. }: &mut Host) -> Result<()> {
     lists::put(fixture.filter().maps_mut(), key, Action::Block, None)?;
     fixture.check(&frame, owner, Dropped(Blocked))?;
     lists::remove(fixture.filter().maps_mut(), key)?;
+    fixture.check(&frame, owner, Passed)
+}
+
+/// Nothing changes but that a database finds the client in a country that was refused all the time.
+fn a_country_cuts(Host { fixture, .. }: &mut Host) -> Result<()> {
+    let _connection = connect(CLIENT, EDGE, GUARDED)?;
+    let frame = tcp(CLIENT, EDGE, GUARDED, ACK | PSH);
+    let owner = Some("guarded");
+    for _ in 0..3 {
+        fixture.check(&frame, owner, Passed)?;
+    }
+    let client = format!("{CLIENT}/32");
+    fixture.learn(&[(client.as_str(), "KP", 64496)])?;
+    fixture.check(&frame, owner, Dropped(Country))?;
+    fixture.learn(&[(client.as_str(), "DE", 64496)])?;
     fixture.check(&frame, owner, Passed)
 }
 
