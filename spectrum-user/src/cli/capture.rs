@@ -3,7 +3,10 @@
 use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    },
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -200,7 +203,6 @@ fn is_stdout(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-/// For the operator only: packets may carry secrets.
 fn open(path: &Path) -> Result<File> {
     let file = if is_stdout(path) {
         io::stdout()
@@ -208,16 +210,50 @@ fn open(path: &Path) -> Result<File> {
             .try_clone_to_owned()
             .map(fs::File::from)
     } else {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(path)
+        open_privately(path)
     };
     let file = file.with_context(|| format!("cannot write to {}", path.display()))?;
     Ok(File::from_std(file))
+}
+
+/// For the operator only: packets may carry secrets. A file that was there before is so, too, from now
+/// on; a device or pipe is somebody else's.
+fn open_privately(path: &Path) -> io::Result<fs::File> {
+    const PRIVATE: u32 = 0o600;
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(PRIVATE);
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(fs::Permissions::from_mode(PRIVATE))?;
+    }
+    Ok(file)
 }
 
 /// To stderr: stdout may be the packets'.
 fn say(line: &str) {
     // Where not even stderr can be written, the packets still are.
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the names and passwords in it could be read by whoever could read the last capture.
+    #[test]
+    fn a_file_that_anybody_could_read_is_the_owners_alone_from_now_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("now.pcapng");
+        fs::write(&path, "yesterday's").expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("its owner");
+
+        drop(open_privately(&path).expect("open"));
+        let about = fs::metadata(&path).expect("a file");
+        assert_eq!(about.permissions().mode() & 0o777, 0o600);
+        assert_eq!(about.len(), 0);
+    }
 }
