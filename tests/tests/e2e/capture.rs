@@ -359,14 +359,14 @@ fn blocked_syns(scene: &Scene<'_>, count: u64) -> Result<Flood> {
 
 /// A file, read by hand.
 #[derive(Debug, Default)]
-struct File {
+pub(crate) struct File {
     interfaces: Vec<String>,
-    packets: Vec<Recorded>,
+    pub(crate) packets: Vec<Recorded>,
 }
 
 #[derive(Debug)]
-struct Recorded {
-    comment: String,
+pub(crate) struct Recorded {
+    pub(crate) comment: String,
     /// Packets that it stands for, by its comment.
     weight: u64,
     time: SystemTime,
@@ -374,7 +374,7 @@ struct Recorded {
 }
 
 /// What is in a file, which must be whole, or may still grow.
-fn read(bytes: &[u8], whole: bool) -> Result<File> {
+pub(crate) fn read(bytes: &[u8], whole: bool) -> Result<File> {
     let mut file = File::default();
     let mut rest = bytes;
     while !rest.is_empty() {

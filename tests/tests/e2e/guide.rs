@@ -4,25 +4,30 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use spectrum_tests::{
     Lab,
+    attack::Flood,
     client::{self, ssh_banner},
     daemon,
     origin::{self, port},
+    packet::{self, Flags},
     process::Process,
     topology::{
         ETH0, FRONT, Host,
-        address::{EDGE, EDGE_BACK, ORIGIN},
+        address::{ATTACKER, EDGE, EDGE_BACK, ORIGIN},
     },
     wait,
 };
 
-use crate::harness::{Case, PATIENCE, ensure_silent};
+use crate::{
+    capture::{Recorded, read},
+    harness::{Case, PATIENCE, ensure_silent},
+};
 
 pub(crate) const CASES: &[Case] = &[Case {
     name: "guide::five_minutes_lead_to_a_shielded_ssh_server",
@@ -37,6 +42,8 @@ const ORIGIN_PUBLIC: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 /// Whom the guide suspects, and how the edge finds him.
 const SUSPECT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 const SUSPECTS: &str = "198.51.100.0/24";
+/// Nobody serves anything there.
+const CLOSED_PORT: u16 = 4444;
 
 fn five_minutes_lead_to_a_shielded_ssh_server() -> Result<()> {
     let lab = Lab::new()?;
@@ -91,7 +98,7 @@ fn five_minutes_lead_to_a_shielded_ssh_server() -> Result<()> {
     let judged = edge.run(&why)?;
     ensure!(judged.contains("passes"), "{judged}");
     edge.run(&mitigations)?;
-    edge.run(&capture)?;
+    ensure_evidence(&edge, &capture)?;
     edge.run(&block)?;
     let judged = edge.run(&why)?;
     ensure!(judged.contains("DROPPED: blocked"), "{judged}");
@@ -99,6 +106,32 @@ fn five_minutes_lead_to_a_shielded_ssh_server() -> Result<()> {
     shell(&lab.client, &log_in).with_context(|| failing("beside the block"))?;
     edge.run(&unblock)?;
     ssh_banner(&suspect()?).with_context(|| failing("after the unblock"))?;
+    Ok(())
+}
+
+/// Whoever is attacked has the packets on file, and why they were dropped.
+fn ensure_evidence(edge: &EdgeHost<'_>, capture: &str) -> Result<()> {
+    let lab = edge.lab;
+    let scan = Flood {
+        frames: vec![packet::tcp(
+            lab.attack_path(),
+            (ATTACKER, 40_000).into(),
+            (EDGE, CLOSED_PORT).into(),
+            Flags::SYN,
+        )?],
+        per_second: 100,
+        count: u64::MAX,
+    };
+    let scan = scan.start(&lab.attacker)?;
+    edge.run(capture)?;
+    scan.stop()?;
+    let packets = read(&fs::read(edge.home.join("now.pcapng"))?, true)?.packets;
+    let are_dropped =
+        |packet: &Recorded| packet.comment.starts_with("dropped: closed_port, no app");
+    ensure!(
+        !packets.is_empty() && packets.iter().all(are_dropped),
+        "{packets:?}"
+    );
     Ok(())
 }
 
@@ -200,12 +233,15 @@ fn commands(guide: &str) -> Vec<Vec<String>> {
 struct EdgeHost<'lab> {
     lab: &'lab Lab,
     mounts: Process,
+    /// Where its operator works.
+    home: PathBuf,
 }
 
 impl<'lab> EdgeHost<'lab> {
     fn new(lab: &'lab Lab) -> Result<Self> {
-        let root = lab.dir().join("edge");
+        let [root, home] = ["edge", "home"].map(|name| lab.dir().join(name));
         fs::create_dir_all(&root)?;
+        fs::create_dir_all(&home)?;
         let mut holder = Command::new("unshare");
         holder.args(["--mount", "--propagation", "private", "bash", "-c"]);
         holder.arg(format!(
@@ -225,12 +261,13 @@ impl<'lab> EdgeHost<'lab> {
         let mut mounts = Process::start(lab, &lab.edge, "edge", &mut holder)?;
         let ready = format!("/proc/{}/root/run/ready", mounts.pid());
         mounts.wait_ready(PATIENCE, || Ok(fs::metadata(&ready).map(drop)?))?;
-        Ok(Self { lab, mounts })
+        Ok(Self { lab, mounts, home })
     }
 
     fn command(&self, command: &str) -> Command {
         let mut inside = Command::new("nsenter");
         inside.args(["--mount", "--target", &self.mounts.pid().to_string()]);
+        inside.arg(format!("--wd={}", self.home.display()));
         inside.args(["bash", "-c", command]);
         inside
     }
