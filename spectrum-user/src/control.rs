@@ -236,14 +236,19 @@ pub struct Following {
 }
 
 impl Following {
-    /// Waits for more; `None` if the daemon is gone. Cancel-safe.
+    /// Waits for more; `None` if the daemon is gone, though it be in the middle of a line. Cancel-safe.
     ///
     /// # Errors
     /// It is not what was expected.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
-        let line = self.lines.next_line().await?;
-        let more = line.map(|line| serde_json::from_str(&line).context(UNCLEAR));
-        more.transpose()
+        let Some(line) = self.lines.next_line().await? else {
+            return Ok(None);
+        };
+        match serde_json::from_str(&line) {
+            Ok(more) => Ok(Some(more)),
+            Err(error) if error.is_eof() => Ok(None),
+            Err(error) => Err(error).context(UNCLEAR),
+        }
     }
 
     /// Tells the daemon that it is enough. What it has sent already is still to come.
@@ -277,4 +282,30 @@ fn connect(path: &Path) -> Result<Option<StdUnixStream>> {
 fn understand<T: DeserializeOwned>(answer: &str) -> Result<T> {
     let answer: Result<T, String> = serde_json::from_str(answer).context(UNCLEAR)?;
     answer.map_err(anyhow::Error::msg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else the operator is told that an answer is not understood, and looks for two versions.
+    #[tokio::test]
+    async fn a_daemon_that_dies_in_the_middle_of_a_line_is_gone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("control.sock");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let daemon = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.expect("a client");
+            let (_, Reply(mut stream)) = read_request(stream).await.expect("a request");
+            let said = b"{\"Ok\":1}\n\"more\"\n\"even mo";
+            stream.write_all(said).await.expect("a reader");
+        });
+        let followed = follow::<u32>(&path, Request::Status).await;
+        let (answer, mut following) = followed.expect("an answer").expect("a daemon");
+        assert_eq!(answer, 1);
+        let next = following.next::<String>().await;
+        assert_eq!(next.expect("more").as_deref(), Some("more"));
+        assert_eq!(following.next::<String>().await.expect("an end"), None);
+        daemon.await.expect("no panic");
+    }
 }

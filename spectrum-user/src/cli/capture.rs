@@ -39,7 +39,10 @@ pub fn run(global: &Global, args: &Capture) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(capture(&config.host.control_socket, filter, args))
+    let captured = runtime.block_on(capture(&config.host.control_socket, filter, args));
+    // A write to a pipe that nobody reads never ends.
+    runtime.shutdown_background();
+    captured
 }
 
 fn filter(context: &Context, args: &Capture) -> Result<Filter> {
@@ -75,26 +78,33 @@ async fn capture(socket: &Path, filter: Filter, args: &Capture) -> Result<ExitCo
         started.interfaces.join(", ")
     ));
     let ended = tokio::select! {
-        ended = recorder.run() => Some(ended?),
+        ended = recorder.run() => Some(ended),
         () = stop.wanted() => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            recorder.packets.enough().await;
-            tokio::select! {
-                ended = recorder.run() => ended?,
-                () = stop.insisted() => bail!("cut short: the file may lack its end"),
+    let finish = async {
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                recorder.packets.enough().await;
+                recorder.run().await
             }
-        }
+        };
+        (ended, recorder.file.flush().await)
     };
-    recorder.file.flush().await?;
-    recorder.report(&ended);
+    let (ended, flushed) = tokio::select! {
+        finished = finish => finished,
+        () = stop.insisted() => bail!("cut short: the file may lack its end"),
+    };
+    recorder.report(ended.as_ref().ok());
+    let ended = ended?;
+    flushed.context(CANNOT_WRITE)?;
     match ended.why {
         None => Ok(ExitCode::SUCCESS),
         Some(why) => bail!("the capture was ended by the daemon: {why}\n  help: begin another"),
     }
 }
+
+const CANNOT_WRITE: &str = "cannot write the packets";
 
 /// When the operator has had enough.
 struct Stop {
@@ -186,10 +196,11 @@ impl Recorder {
     /// The file takes all of a block at once, or waits until it can: it is much shorter than what a
     /// [`File`] writes in one go.
     async fn write(&mut self, block: &[u8]) -> Result<()> {
-        Ok(self.file.write_all(block).await?)
+        self.file.write_all(block).await.context(CANNOT_WRITE)
     }
 
-    fn report(&self, Ended { lost, .. }: &Ended) {
+    fn report(&self, ended: Option<&Ended>) {
+        let lost = ended.and_then(|ended| ended.lost);
         let lost = lost.map_or_else(|| "an unknown number".to_owned(), output::count);
         say(&format!(
             "{} packets written, which stand for {}; {lost} lost because the reader was slow",

@@ -2,14 +2,16 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{self, Read as _, Write as _},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
+    libc,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -46,6 +48,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "capture::a_slow_reader_loses_packets_and_holds_up_nobody",
         needs: &[],
         run: a_slow_reader_loses_packets_and_holds_up_nobody,
+    },
+    Case {
+        name: "capture::whoever_insists_ends_it_though_nobody_reads",
+        needs: &[],
+        run: whoever_insists_ends_it_though_nobody_reads,
     },
     Case {
         name: "capture::a_daemon_that_reloads_or_ends_says_so_and_the_file_is_whole",
@@ -259,6 +266,56 @@ fn a_slow_reader_loses_packets_and_holds_up_nobody() -> Result<()> {
         );
         Ok(())
     })
+}
+
+fn whoever_insists_ends_it_though_nobody_reads() -> Result<()> {
+    let lab = Lab::new()?;
+    block_attacker(&lab, |scene| {
+        let mut reader = piped(&scene, &[])?;
+        let pid = Pid::from_raw(reader.id().cast_signed());
+        fill(reader.stdout.as_ref().context("no output")?)?;
+        let flood = blocked_syns(&scene, u64::MAX)?.start(&lab.attacker)?;
+        wait::until("the capture to be stuck", PATIENCE, || {
+            ensure!(is_writing(pid)?, "it is not");
+            Ok(())
+        })?;
+        let status = wait::until("the capture to end", PATIENCE, || {
+            kill(pid, Signal::SIGINT)?;
+            reader.try_wait()?.context("it does not")
+        })?;
+        flood.stop()?;
+        let said = io::read_to_string(reader.stderr.take().context("no error output")?)?;
+        ensure!(
+            status.code() == Some(1) && said.contains("cut short"),
+            "{status}: {said}"
+        );
+        Ok(())
+    })
+}
+
+/// Leaves no room in a pipe, of which this is the end to read from.
+fn fill(pipe: &ChildStdout) -> Result<()> {
+    let mut options = fs::File::options();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut writer = options.open(format!("/proc/self/fd/{}", pipe.as_raw_fd()))?;
+    loop {
+        match writer.write(&[0]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error).context("cannot fill the pipe"),
+        }
+    }
+}
+
+/// Whether a thread of a process waits for a write to be over.
+fn is_writing(pid: Pid) -> Result<bool> {
+    let is_write = |call: String| call.split(' ').next() == Some(&libc::SYS_write.to_string());
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        if fs::read_to_string(thread?.path().join("syscall")).is_ok_and(is_write) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn a_daemon_that_reloads_or_ends_says_so_and_the_file_is_whole() -> Result<()> {
