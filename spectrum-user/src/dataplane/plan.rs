@@ -1,5 +1,9 @@
 //! What the maps should hold for a configuration: pure, so that it can be tested without a kernel.
 
+mod app;
+mod edges;
+mod questions;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -9,15 +13,14 @@ use ipnet::IpNet;
 use spectrum_common::{
     access::{GLOBAL_SCOPE, action},
     address::Address,
-    app::{App, HOST_SLOT, RateLimit, mode},
-    ceiling::Ceiling,
-    edge::{Edge, PAGE_SIZE, PortPage, PortSet},
-    geo::{ANYWHERE, asked_by},
+    app::{App, HOST_SLOT, mode},
+    edge::{Edge, PortPage, PortSet},
+    geo::asked_by,
     maps::size,
     settings::Settings,
 };
-use spectrum_ebpf::{ceiling, limits};
 
+use self::edges::Edges;
 use super::{
     clock,
     error::Error,
@@ -25,10 +28,7 @@ use super::{
     signatures::Signature,
 };
 use crate::{
-    config::{
-        self, Config, Connectivity, EdgeIps, Mode, PortRange, Protection, Rate, Transport, When,
-        rule::Rule,
-    },
+    config::{self, Config, Mode},
     geo::{Places, Question},
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Plan {
     /// Only the policy: what belongs to the attachment, and the number of the policy, is zero.
     pub(super) settings: Settings,
     /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`], what it asks of places
-    /// the number of one of [`Plan::questions`], counted from the one after [`ANYWHERE`].
+    /// the number of one of [`Plan::questions`], counted from the one after [`ANYWHERE`](spectrum_common::geo::ANYWHERE).
     /// `has_access_entries` is left at 0, because entries of the operator count too, and so are the masks, because those of
     /// mitigations do.
     pub(super) apps: BTreeMap<u32, App>,
@@ -98,7 +98,7 @@ impl Plan {
         let mut edges = Edges::new(addresses);
         for (slot, app) in assigned {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
-            let mut layout = layout(config, app, reflector_set);
+            let mut layout = app::layout(config, app, reflector_set);
             if app.ip_firewall {
                 plan.add_admission(&mut layout, &app.protection);
             }
@@ -154,63 +154,6 @@ impl Plan {
         }
     }
 
-    /// Says whether any of these rules asks where a source is. One that asks what nobody knows is
-    /// off.
-    fn add_rules(&mut self, scope: u32, rules: &[Rule]) -> bool {
-        let mut asks = false;
-        for rule in rules.iter().filter(|rule| rule.mode != Mode::Off) {
-            let mut signature = Signature::of_rule(rule, scope);
-            let conditions = &rule.conditions;
-            let asked = [conditions.asked_country(), conditions.asked_asn()];
-            if !asked.iter().flatten().all(|asked| self.is_known(asked)) {
-                continue;
-            }
-            let [countries, asns] = asked.map(|asked| {
-                let number = asked.map_or(ANYWHERE, |asked| self.ask(asked));
-                u8::try_from(number).expect("a configuration asks fewer")
-            });
-            asks |= [countries, asns].map(u32::from) != [ANYWHERE; 2];
-            signature.rule.countries = countries;
-            signature.rule.asns = asns;
-            self.rules.push(signature);
-        }
-        asks
-    }
-
-    /// Who may come to an app; a rule that asks what nobody knows is off.
-    fn add_admission(&mut self, app: &mut App, protection: &Protection) {
-        let countries = protection.countries.refused();
-        if let Some(refused) = countries.filter(|asked| self.is_known(asked)) {
-            app.countries = mode_number(protection.countries.mode);
-            app.refused_countries = self.ask(refused);
-            app.geo |= asked_by::APP;
-        }
-        let asns = protection.asns.refused();
-        if let Some(refused) = asns.filter(|asked| self.is_known(asked)) {
-            app.asns = mode_number(protection.asns.mode);
-            app.refused_asns = self.ask(refused);
-            app.geo |= asked_by::APP;
-        }
-    }
-
-    fn is_known(&self, question: &Question) -> bool {
-        if question.is_about_countries() {
-            self.places.has_countries()
-        } else {
-            self.places.has_asns()
-        }
-    }
-
-    /// The number of a question, by its place among [`Plan::questions`].
-    fn ask(&mut self, question: Question) -> u32 {
-        let known = self.questions.iter().position(|other| *other == question);
-        let index = known.unwrap_or_else(|| {
-            self.questions.push(question);
-            self.questions.len() - 1
-        });
-        ANYWHERE + 1 + number(index)
-    }
-
     fn intern_set(&mut self, ports: &[u16]) -> Result<u32, Error> {
         let mut set = PortSet::default();
         for &port in ports {
@@ -233,141 +176,6 @@ impl Plan {
         }
         Ok(number(index))
     }
-
-    fn add_edges(&mut self, edges: Edges) -> Result<(), Error> {
-        let mut directories = BTreeMap::new();
-        for (address, apps) in edges.by_address {
-            let mut directory = |ports: Vec<(u16, u16, u32)>, plan: &mut Self| {
-                if ports.is_empty() {
-                    return 0;
-                }
-                let known = directories.get(&ports).copied();
-                known.unwrap_or_else(|| {
-                    let index = plan.add_directory(&ports);
-                    directories.insert(ports, index);
-                    index
-                })
-            };
-            let edge = Edge {
-                tcp_directory: directory(apps.tcp.ports, self),
-                udp_directory: directory(apps.udp.ports, self),
-                tcp_fragments: apps.tcp.fragments.unwrap_or(mode::OFF),
-                udp_fragments: apps.udp.fragments.unwrap_or(mode::OFF),
-            };
-            self.edges.insert(address, edge);
-        }
-        if self.pages.len() > size::PORT_PAGES / 2 {
-            return Err(Error::Full {
-                map: spectrum_common::maps::PORTS,
-                capacity: size::PORT_PAGES / 2,
-                remedy: "let more apps share edge addresses, or use fewer and denser port ranges",
-            });
-        }
-        if self.edges.len() > size::EDGES {
-            return Err(Error::Full {
-                map: spectrum_common::maps::EDGES,
-                capacity: size::EDGES,
-                remedy: "use fewer edge addresses on this host",
-            });
-        }
-        Ok(())
-    }
-
-    fn add_directory(&mut self, ports: &[(u16, u16, u32)]) -> u32 {
-        let mut pages: BTreeMap<usize, PortPage> = BTreeMap::new();
-        for &(first, last, slot) in ports {
-            for port in first..=last {
-                let [high, low] = port.to_be_bytes().map(usize::from);
-                let page = pages.entry(high).or_default();
-                set_entry(page, low, slot);
-            }
-        }
-        let mut directory = PortPage::default();
-        for (high, page) in pages {
-            let index = self.add_page(page);
-            set_entry(&mut directory, high, index);
-        }
-        let index = self.add_page(directory);
-        self.directories.insert(index);
-        index
-    }
-
-    fn add_page(&mut self, page: PortPage) -> u32 {
-        self.pages.push(page);
-        number(self.pages.len() - 1)
-    }
-}
-
-fn set_entry(page: &mut PortPage, index: usize, value: u32) {
-    debug_assert!(index < PAGE_SIZE);
-    if let Some(entry) = page.entries.get_mut(index) {
-        *entry = u16::try_from(value).expect("slots and pages are fewer than 65,536");
-    }
-}
-
-/// The apps on each address.
-struct Edges {
-    by_address: BTreeMap<Address, AddressApps>,
-    dynamic: Vec<Address>,
-}
-
-#[derive(Default)]
-struct AddressApps {
-    tcp: TransportApps,
-    udp: TransportApps,
-}
-
-#[derive(Default)]
-struct TransportApps {
-    /// First port, last port, slot.
-    ports: Vec<(u16, u16, u32)>,
-    /// The most lenient mode among the apps.
-    fragments: Option<u32>,
-}
-
-impl Edges {
-    /// Every address of a shielded interface is an edge address, also one without an app, so that
-    /// its closed ports are silent.
-    fn new(addresses: &[Address]) -> Self {
-        Self {
-            by_address: addresses
-                .iter()
-                .map(|&address| (address, AddressApps::default()))
-                .collect(),
-            dynamic: addresses.to_vec(),
-        }
-    }
-
-    fn add(&mut self, app: &config::App, slot: u32) {
-        let addresses: Vec<Address> = match &app.edge_ips {
-            EdgeIps::Static(ips) => ips.iter().copied().map(Address::from).collect(),
-            EdgeIps::Dynamic(connectivity) => {
-                let all = self.dynamic.iter().copied();
-                all.filter(|address| reaches(*connectivity, address))
-                    .collect()
-            }
-        };
-        let PortRange { first, last } = app.ports;
-        let fragments = mode_number(app.protection.fragments);
-        for address in addresses {
-            let apps = self.by_address.entry(address).or_default();
-            let apps = match app.transport {
-                Transport::Tcp => &mut apps.tcp,
-                Transport::Udp => &mut apps.udp,
-            };
-            apps.ports.push((first, last, slot));
-            let lenient = apps.fragments.unwrap_or(fragments).min(fragments);
-            apps.fragments = Some(lenient);
-        }
-    }
-}
-
-fn reaches(connectivity: Connectivity, address: &Address) -> bool {
-    match connectivity {
-        Connectivity::All => true,
-        Connectivity::Ipv4 => address.is_ipv4(),
-        Connectivity::Ipv6 => !address.is_ipv4(),
-    }
 }
 
 fn assign_slots<'a>(
@@ -388,89 +196,6 @@ fn assign_slots<'a>(
         assigned.push((slot, app.as_ref()));
     }
     Ok(assigned)
-}
-
-fn layout(config: &Config, app: &config::App, reflector_set: u32) -> App {
-    let protection = &app.protection;
-    let access = |mode| {
-        if app.ip_firewall {
-            mode_number(mode)
-        } else {
-            mode::OFF
-        }
-    };
-    let is_tcp = app.transport == Transport::Tcp;
-    let only = |transport, mode| {
-        if app.transport == transport {
-            mode
-        } else {
-            Mode::Off
-        }
-    };
-    App {
-        id: app.id.0,
-        blocklist: access(protection.blocklist),
-        allowlist: if protection.allow.is_empty() {
-            mode::OFF
-        } else {
-            access(protection.allowlist)
-        },
-        reflectors: mode_number(only(Transport::Udp, protection.reflectors)),
-        reflector_set,
-        fragments: mode_number(protection.fragments),
-        has_access_entries: 0,
-        out_of_state: mode_number(only(Transport::Tcp, protection.out_of_state)),
-        out_of_state_above: protection.out_of_state_above,
-        challenge: u32::from(is_tcp && protection.syn_challenge.when != When::Never),
-        challenge_above: match protection.syn_challenge.when {
-            When::Auto => protection.syn_challenge.above,
-            When::Never | When::Always => 0,
-        },
-        packet_rate: rate_limit(protection.packet_rate),
-        syn_rate: rate_limit(Rate {
-            mode: only(Transport::Tcp, protection.syn_rate.mode),
-            ..protection.syn_rate
-        }),
-        ceiling: ceiling(&protection.ceiling),
-        session_app: session_app(config, app),
-        session: protection
-            .tcp_session
-            .as_ref()
-            .map_or(mode::OFF, |session| mode_number(session.mode)),
-        datagrams: mode_number(only(Transport::Udp, protection.datagrams.mode)),
-        datagram_least: protection.datagrams.min.into(),
-        datagram_most: protection.datagrams.max.into(),
-        ..App::default()
-    }
-}
-
-fn rate_limit(rate: Rate) -> RateLimit {
-    let ticks = clock::ticks_per_second();
-    limits::rate_limit(mode_number(rate.mode), rate.per_second, rate.burst, ticks)
-}
-
-/// The id of the app with which clients of `app` have to be connected.
-fn session_app(config: &Config, app: &config::App) -> [u8; 16] {
-    let wanted = app.protection.tcp_session.as_ref();
-    let is_it = |other: &&Arc<config::App>| wanted.is_some_and(|wanted| wanted.app == other.name);
-    let found = config.apps.iter().find(is_it);
-    found.map_or([0; 16], |other| other.id.0)
-}
-
-fn ceiling(ceiling: &config::Ceiling) -> Ceiling {
-    let bounds = [
-        ceiling.packets_per_second,
-        ceiling.bytes_per_second,
-        ceiling.new_flows_per_second,
-    ];
-    let mode = if bounds == [None; 3] {
-        Mode::Off
-    } else {
-        ceiling.mode
-    };
-    let [packets, bytes, flows] = bounds.map(Option::unwrap_or_default);
-    let ticks = clock::ticks_per_second();
-    ceiling::ceiling(mode_number(mode), packets, bytes, flows, ticks)
 }
 
 fn settings(config: &Config) -> Settings {

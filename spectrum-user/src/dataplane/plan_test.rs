@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    Admission, AppId, EventOutput, Geo, HeaderOn, Host, Limits, Mitigation, Protection,
-    ProxyProtocol, SynAnswers, Timeouts, XdpMode,
+    Admission, AppId, Connectivity, EdgeIps, EventOutput, Geo, HeaderOn, Host, Limits, Mitigation,
+    PortRange, Protection, ProxyProtocol, Rate, SynAnswers, Timeouts, Transport, When, XdpMode,
 };
 
 fn config(apps: Vec<config::App>) -> Config {
