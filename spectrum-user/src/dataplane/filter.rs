@@ -19,7 +19,8 @@ use spectrum_common::maps as names;
 use super::{
     attach::{self, AttachMode},
     error::Error,
-    geo::{self, Questions},
+    geo,
+    geo_table::Numbered,
     lists::{self, FeedList},
     maps::Maps,
     packet_log::{self, PacketLog},
@@ -44,10 +45,10 @@ pub struct Filter {
     ebpf: Ebpf,
     maps: Maps,
     place: Option<Place>,
-    /// What the maps hold.
+    /// What the maps hold, if they are known to hold one thing.
     plan: Option<Plan>,
-    /// What the table of places answers now.
-    questions: Questions,
+    /// What they may ask the table of places.
+    asked: Numbered,
     _packet_log: Option<PacketLog>,
 }
 
@@ -201,7 +202,7 @@ impl Filter {
         Ok(Brief {
             slots: sync::slots_in_use(&self.maps)?,
             lists_in_use: lists::digest_in_use(&self.maps),
-            places: geo::Known::of(&self.maps, &self.questions)?,
+            places: geo::Known::of(&self.maps, &self.asked)?,
         })
     }
 
@@ -219,14 +220,17 @@ impl Filter {
         let Prepared {
             plan,
             lists,
-            places,
+            mut places,
         } = prepared;
+        // Should this end halfway, some of the maps are of this plan, and some of that before.
+        self.plan = None;
         let applied = Applied {
-            places_replaced: geo::replace(&mut self.maps, places, &mut self.questions)?,
+            places_replaced: places.replace(&mut self.maps)?,
             ..Applied::default()
         };
-        let numbers = self.questions.numbers();
-        let applied = sync::apply(&mut self.maps, &plan, lists, &numbers, applied)?;
+        self.asked.extend(places.asked.clone());
+        let applied = sync::apply(&mut self.maps, &plan, lists, applied)?;
+        self.asked = places.asked;
         self.plan = Some(plan);
         Ok(applied)
     }
@@ -240,8 +244,7 @@ impl Filter {
         let Some(plan) = &self.plan else {
             return Ok(());
         };
-        let numbers = self.questions.numbers();
-        sync::apply(&mut self.maps, plan, None, &numbers, Applied::default()).map(drop)
+        sync::apply(&mut self.maps, plan, None, Applied::default()).map(drop)
     }
 
     /// Keeps the command line from changing pinned maps; a private filter needs no lock.
@@ -405,7 +408,7 @@ impl Filter {
             maps,
             place: None,
             plan: None,
-            questions: Questions::default(),
+            asked: Numbered::new(),
         })
     }
 

@@ -13,10 +13,9 @@ use std::{
 use spectrum_common::{
     access::{LINE_WORDS, Line},
     address::Address,
-    app::{App, mode},
-    geo::{ANYWHERE, Answers, QUESTIONS, first_line, header},
+    app::mode,
+    geo::{ANYWHERE, Answers, MAX_CLASSES, MAX_QUESTIONS, QUESTIONS, first_line, header},
     maps as names,
-    signature::SignatureRule,
 };
 use spectrum_ebpf::geo;
 
@@ -25,143 +24,93 @@ use super::{
     geo_table::{self, Numbered},
     maps::Maps,
     plan::Plan,
-    signatures::Signature,
     table_map::{self, SharedTable},
 };
 use crate::geo::{Places, Question};
 
-/// The questions of the plan in force, and those that the table in use was built for, as far as this
-/// process knows.
-#[derive(Default)]
-pub(super) struct Questions {
-    numbers: Vec<u32>,
-    numbered: Numbered,
-}
-
-impl Questions {
-    pub(super) fn numbers(&self) -> Numbers {
-        Numbers(self.numbers.clone())
-    }
-}
-
-/// The numbers of a plan's questions.
-pub(super) struct Numbers(Vec<u32>);
-
-impl Numbers {
-    /// The app with numbers in the place of those that the plan gave.
-    pub(super) fn app(&self, app: App) -> App {
-        App {
-            refused_countries: self.number(app.refused_countries),
-            refused_asns: self.number(app.refused_asns),
-            ..app
-        }
-    }
-
-    /// The same for a rule.
-    pub(super) fn signature(&self, signature: Signature) -> Signature {
-        let number = |index: u8| u8::try_from(self.number(index.into())).unwrap_or_default();
-        Signature {
-            rule: SignatureRule {
-                countries: number(signature.rule.countries),
-                asns: number(signature.rule.asns),
-                ..signature.rule
-            },
-            ..signature
-        }
-    }
-
-    fn number(&self, planned: u32) -> u32 {
-        let index = planned.checked_sub(ANYWHERE + 1);
-        let number = index.and_then(|index| self.0.get(index as usize));
-        number.copied().unwrap_or(ANYWHERE)
-    }
-}
-
 /// What has to be known of the maps to number the questions of a plan and to build their table.
 pub(super) struct Known {
-    /// Who the questions are that the table answers, and their numbers.
-    answered: BTreeMap<u64, u32>,
+    /// Who the questions are that the table answers or that may be asked, and their numbers.
+    numbered: BTreeMap<u64, u32>,
     /// The numbers that apps and rules ask for.
     in_use: BTreeSet<u32>,
     digest: u64,
-    numbered: Numbered,
+    /// What apps and rules may ask, as far as this process knows.
+    asked: Numbered,
 }
 
 impl Known {
-    pub(super) fn of(maps: &Maps, questions: &Questions) -> Result<Self, Error> {
+    pub(super) fn of(maps: &Maps, asked: &Numbered) -> Result<Self, Error> {
         let digest = maps.geo.words().get(header::DIGEST);
+        let asked_by_us = asked.iter();
+        let asked_by_us = asked_by_us.map(|(number, question)| (question.identity(), *number));
         Ok(Self {
-            answered: identities(maps).collect(),
+            numbered: identities(maps).chain(asked_by_us).collect(),
             in_use: in_use(maps)?,
             digest: digest.map_or(0, |word| word.load(Ordering::Relaxed)),
-            numbered: questions.numbered.clone(),
+            asked: asked.clone(),
         })
     }
 
-    /// A number for each question: its own if the table answers it already, or one that nothing asks.
+    /// A number for each question: its own if it has one already, or one that nothing asks.
     fn numbers(&self, questions: &[Question]) -> Result<Vec<u32>, Error> {
-        let known = |question: &Question| self.answered.get(&question.identity()).copied();
+        let known = |question: &Question| self.numbered.get(&question.identity()).copied();
         let known: Vec<Option<u32>> = questions.iter().map(known).collect();
         let mut taken: BTreeSet<u32> = known.iter().flatten().copied().collect();
         taken.extend(&self.in_use);
+        taken.extend(self.asked.keys());
         let mut free = (ANYWHERE + 1..QUESTIONS).filter(|number| !taken.contains(number));
-        let numbers = known.into_iter().map(|known| {
-            known.or_else(|| free.next()).ok_or(Error::Full {
-                map: names::GEO,
-                capacity: spectrum_common::geo::MAX_QUESTIONS,
-                remedy: "let more apps and rules ask for the same countries and autonomous systems",
-            })
-        });
+        let numbers = known
+            .into_iter()
+            .map(|known| known.or_else(|| free.next()).ok_or_else(too_many_questions));
         numbers.collect()
     }
 }
 
 /// The answers to the questions of a plan, worked out ahead of their use.
 pub(super) struct Draft {
-    numbers: Vec<u32>,
-    asked: Numbered,
-    /// `None`: the table in use answers them.
+    /// What the plan asks.
+    pub(super) asked: Numbered,
+    /// `None`: the table in use answers it.
     table: Option<SharedTable>,
 }
 
 impl Draft {
-    /// The table answers what the plan asks, beside what the maps still ask.
-    pub(super) fn new(plan: &Plan, known: Known) -> Result<Self, Error> {
+    /// The table answers what the plan asks, beside what the maps still ask; the plan asks it by the
+    /// numbers of the table from then on.
+    pub(super) fn new(plan: &mut Plan, known: Known) -> Result<Self, Error> {
         let numbers = known.numbers(&plan.questions)?;
-        let asked = numbers.iter().copied().zip(plan.questions.iter().cloned());
-        let asked: Numbered = asked.collect();
+        let asked = plan.take_questions(&numbers);
         let digest = digest(&plan.places, &asked);
         let mut table = None;
         if digest != known.digest {
             let mut answered = asked.clone();
             if !answered.is_empty() {
-                answered.extend(known.numbered);
+                for (number, question) in known.asked {
+                    answered.entry(number).or_insert(question);
+                }
             }
             table = Some(built(&plan.places, &answered, digest)?);
         }
-        Ok(Self {
-            numbers,
-            asked,
-            table,
-        })
+        Ok(Self { asked, table })
+    }
+
+    /// Has the table answer what was worked out; says whether it is another one.
+    pub(super) fn replace(&mut self, maps: &mut Maps) -> Result<bool, Error> {
+        let Some(table) = self.table.take() else {
+            return Ok(false);
+        };
+        maps.geo.replace(table)?;
+        Ok(true)
     }
 }
 
-/// Has the table answer what was worked out; says whether it is another one.
-pub(super) fn replace(
-    maps: &mut Maps,
-    draft: Draft,
-    questions: &mut Questions,
-) -> Result<bool, Error> {
-    let replaced = draft.table.is_some();
-    if let Some(table) = draft.table {
-        maps.geo.replace(table)?;
+pub(super) fn too_many_questions() -> Error {
+    Error::Full {
+        map: names::GEO,
+        capacity: MAX_QUESTIONS,
+        remedy: "let more apps and rules ask for the same countries and autonomous systems",
     }
-    *questions = Questions {
-        numbers: draft.numbers,
-        numbered: draft.asked,
-    };
-    Ok(replaced)
 }
 
 fn built(places: &Places, questions: &Numbered, digest: u64) -> Result<SharedTable, Error> {
@@ -170,7 +119,7 @@ fn built(places: &Places, questions: &Numbered, digest: u64) -> Result<SharedTab
     }
     let lines = geo_table::build(places, questions, digest).map_err(|_too_fine| Error::Full {
         map: names::GEO,
-        capacity: spectrum_common::geo::MAX_CLASSES,
+        capacity: MAX_CLASSES,
         remedy: "ask for fewer different lists of autonomous systems",
     })?;
     let table = SharedTable::create(table_map::GEO, lines.len())?;

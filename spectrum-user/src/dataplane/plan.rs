@@ -37,10 +37,9 @@ use crate::{
 pub(super) struct Plan {
     /// Only the policy: what belongs to the attachment, and the number of the policy, is zero.
     pub(super) settings: Settings,
-    /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`], what it asks of places
-    /// the number of one of [`Plan::questions`], counted from the one after [`ANYWHERE`](spectrum_common::geo::ANYWHERE).
-    /// `has_access_entries` is left at 0, because entries of the operator count too, and so are the masks, because those of
-    /// mitigations do.
+    /// By slot. `reflector_set` is an index of [`Plan::reflector_sets`], and what it asks of places
+    /// the number of a question. `has_access_entries` is left at 0, because entries of the operator
+    /// count too, and so are the masks, because those of mitigations do.
     pub(super) apps: BTreeMap<u32, App>,
     pub(super) reflector_sets: Vec<PortSet>,
     /// Page 0 is empty.
@@ -51,9 +50,10 @@ pub(super) struct Plan {
     pub(super) edges: BTreeMap<Address, Edge>,
     /// Of two entries for the same prefix in the same scope, the later list's holds.
     pub(super) lists: Vec<List>,
-    /// Custom rules that are not off. What they ask of places is numbered as for the apps.
+    /// Custom rules that are not off.
     pub(super) rules: Vec<Signature>,
-    /// What apps and rules ask of places, each question once.
+    /// What apps and rules ask of places, each question once. Their numbers begin after
+    /// [`ANYWHERE`](spectrum_common::geo::ANYWHERE), until [`Plan::take_questions`] gives them others.
     pub(super) questions: Vec<Question>,
     pub(super) places: Arc<Places>,
 }

@@ -39,10 +39,10 @@ impl Brief {
         (feeds, places): (&[FeedList], &Arc<Places>),
     ) -> Result<Prepared, Error> {
         let addresses: Vec<Address> = addresses.iter().copied().map(Address::from).collect();
-        let plan = Plan::new(config, &addresses, &self.slots, (feeds, places))?;
+        let mut plan = Plan::new(config, &addresses, &self.slots, (feeds, places))?;
         Ok(Prepared {
             lists: Draft::new(&plan, self.lists_in_use)?,
-            places: geo::Draft::new(&plan, self.places)?,
+            places: geo::Draft::new(&mut plan, self.places)?,
             plan,
         })
     }

@@ -24,12 +24,11 @@ use super::{
     attach::AttachMode,
     clock,
     error::Error,
-    geo::Numbers,
     lists::{self, Draft},
     maps::Maps,
     plan::{Plan, Slots},
     random,
-    signatures::{Signature, Update},
+    signatures::Update,
 };
 
 /// What an application of a plan changed.
@@ -67,23 +66,18 @@ pub(super) fn note_attachment(maps: &mut Maps, index: u32, mode: AttachMode) -> 
 }
 
 /// Makes the maps hold what `plan` says; `draft` is the table of its lists, if it was built ahead,
-/// `numbers` are those of the questions that the table of places answers, and `applied` is what was
-/// done of it already.
+/// and `applied` is what was done of it already.
 pub(super) fn apply(
     maps: &mut Maps,
     plan: &Plan,
     draft: Option<Draft>,
-    numbers: &Numbers,
     mut applied: Applied,
 ) -> Result<Applied, Error> {
     let before: BTreeMap<u32, App> = maps.apps_in_use()?.into_iter().collect();
     let lists = lists::replace(maps, plan, draft)?;
     let slots = plan.apps.keys().copied().collect();
-    let rules = plan.rules.iter().map(|rule| numbers.signature(*rule));
-    let rules: Vec<Signature> = rules.collect();
-    let signatures = Update::documented(maps, &rules, &slots)?;
-    let mut apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
-    apps.values_mut().for_each(|app| *app = numbers.app(*app));
+    let signatures = Update::documented(maps, &plan.rules, &slots)?;
+    let apps = placed_apps(maps, plan, &before, &lists, &signatures)?;
 
     applied.lists_replaced = lists.replaced;
     for (&slot, app) in &apps {

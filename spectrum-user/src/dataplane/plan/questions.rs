@@ -8,7 +8,7 @@ use spectrum_common::{
 use super::{Plan, mode_number, number};
 use crate::{
     config::{Mode, Protection, rule::Rule},
-    dataplane::signatures::Signature,
+    dataplane::{geo_table::Numbered, signatures::Signature},
     geo::Question,
 };
 
@@ -58,6 +58,29 @@ impl Plan {
         } else {
             self.places.has_asns()
         }
+    }
+
+    /// Takes the questions out of the plan, in which each goes by the number in its place from now on.
+    pub(in crate::dataplane) fn take_questions(&mut self, numbers: &[u32]) -> Numbered {
+        let number = |planned: u32| {
+            let index = planned.checked_sub(ANYWHERE + 1);
+            let number = index.and_then(|index| numbers.get(index as usize));
+            number.copied().unwrap_or(ANYWHERE)
+        };
+        for app in self.apps.values_mut() {
+            app.refused_countries = number(app.refused_countries);
+            app.refused_asns = number(app.refused_asns);
+        }
+        for Signature { rule, .. } in &mut self.rules {
+            let number = |planned: u8| u8::try_from(number(planned.into())).unwrap_or_default();
+            rule.countries = number(rule.countries);
+            rule.asns = number(rule.asns);
+        }
+        numbers
+            .iter()
+            .copied()
+            .zip(self.questions.drain(..))
+            .collect()
     }
 
     /// The number of a question, by its place among [`Plan::questions`].
