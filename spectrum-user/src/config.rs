@@ -61,7 +61,7 @@ pub struct Config {
 impl Config {
     /// Everything that apps and rules ask of where sources are, each once.
     pub fn questions(&self) -> BTreeSet<Question> {
-        place::all_questions(&self.host, self.apps.iter().map(|app| &app.protection))
+        place::all_questions(&self.host, self.apps.iter().map(Arc::as_ref))
     }
 }
 

@@ -68,6 +68,12 @@ const CASES: &[Case] = &[
         most: 4,
         complaint: "the table `signatures` has room for 4",
     },
+    Case {
+        what: "questions about autonomous systems",
+        write: questions,
+        most: 63,
+        complaint: "ask 64 different questions about countries and autonomous systems",
+    },
 ];
 
 #[test]
@@ -193,4 +199,24 @@ fn ranges(directory: &Path, count: u16) {
     let range = |number| format!("length = \"{}-{}\"", 100 + number, 200 + number);
     host(directory, &rules_that((0..count).map(range)));
     app(directory, 1, "udp/1000", "");
+}
+
+/// Each asked twice; what an app asks whose `ip_firewall` is off is not asked at all.
+fn questions(directory: &Path, count: u16) {
+    let database = "[geo]\ndatabases = [\"places.mmdb\"]\n".to_owned();
+    let rules =
+        rules_that((0..count).map(|n| format!("asns = [{}]\nsource_port = {}", 64_500 + n, 1 + n)));
+    host(directory, &(database + &rules));
+    for number in 0..count {
+        let asns = |asn| format!("[protection]\nasns = {{ block = [{asn}] }}");
+        let asked = asns(64_500 + number);
+        app(directory, number, &format!("udp/{}", 1000 + number), &asked);
+        let open = format!("ip_firewall = false\n{}", asns(1 + number));
+        app(
+            directory,
+            1000 + number,
+            &format!("tcp/{}", 1000 + number),
+            &open,
+        );
+    }
 }

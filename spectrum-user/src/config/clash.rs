@@ -78,8 +78,7 @@ pub(super) fn without_databases<'a>(
 
 /// More questions about countries and systems than the data plane answers.
 pub(super) fn too_many_questions(host: &Host, apps: &[App], document: &Path) -> Option<Problem> {
-    let apps = apps.iter();
-    let count = all_questions(host, apps.map(|app| &app.protection)).len();
+    let count = all_questions(host, apps.iter()).len();
     (count > MAX_QUESTIONS).then(|| Problem {
         what: format!(
             "`{}` and its apps ask {count} different questions about countries and autonomous \

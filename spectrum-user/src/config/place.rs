@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{
-    host::Host,
-    protection::{Mode, Protection},
-    rule::Rule,
-};
+use super::{app::App, host::Host, protection::Mode, rule::Rule};
 use crate::geo::{Country, Question};
 
 /// The table `[geo]` of `spectrum.toml`.
@@ -70,13 +66,16 @@ impl Admission<u32> {
 /// Everything that a configuration asks of where sources are, each once.
 pub(crate) fn all_questions<'a>(
     host: &'a Host,
-    apps: impl Iterator<Item = &'a Protection>,
+    apps: impl Iterator<Item = &'a App>,
 ) -> BTreeSet<Question> {
     let mut questions: BTreeSet<Question> = of_rules(&host.rules).collect();
     for app in apps {
-        questions.extend(app.countries.refused());
-        questions.extend(app.asns.refused());
-        questions.extend(of_rules(&app.rules));
+        let protection = &app.protection;
+        if app.ip_firewall {
+            questions.extend(protection.countries.refused());
+            questions.extend(protection.asns.refused());
+        }
+        questions.extend(of_rules(&protection.rules));
     }
     questions
 }

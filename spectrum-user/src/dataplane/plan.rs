@@ -89,7 +89,7 @@ impl Plan {
             questions: Vec::new(),
             places: Arc::clone(places),
         };
-        let host_asks = plan.add_rules(GLOBAL_SCOPE, &config.host.rules);
+        let host_asks = plan.add_rules(GLOBAL_SCOPE, &config.host.rules)?;
         let assigned = assign_slots(config, slots)?;
         plan.add_feeds(feeds, &assigned);
         plan.add_list(GLOBAL_SCOPE, action::BLOCK, &config.host.block);
@@ -100,9 +100,9 @@ impl Plan {
             let reflector_set = plan.intern_set(&app.protection.reflector_ports)?;
             let mut layout = app::layout(config, app, reflector_set);
             if app.ip_firewall {
-                plan.add_admission(&mut layout, &app.protection);
+                plan.add_admission(&mut layout, &app.protection)?;
             }
-            if plan.add_rules(slot, &app.protection.rules) || host_asks {
+            if plan.add_rules(slot, &app.protection.rules)? || host_asks {
                 layout.geo |= asked_by::RULES;
             }
             plan.apps.insert(slot, layout);

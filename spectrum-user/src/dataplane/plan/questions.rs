@@ -2,20 +2,22 @@
 
 use spectrum_common::{
     app::App,
-    geo::{ANYWHERE, asked_by},
+    geo::{ANYWHERE, MAX_QUESTIONS, asked_by},
 };
 
 use super::{Plan, mode_number, number};
 use crate::{
     config::{Mode, Protection, rule::Rule},
-    dataplane::{geo_table::Numbered, signatures::Signature},
+    dataplane::{
+        error::Error, geo::too_many_questions, geo_table::Numbered, signatures::Signature,
+    },
     geo::Question,
 };
 
 impl Plan {
     /// Says whether any of these rules asks where a source is. One that asks what nobody knows is
     /// off.
-    pub(super) fn add_rules(&mut self, scope: u32, rules: &[Rule]) -> bool {
+    pub(super) fn add_rules(&mut self, scope: u32, rules: &[Rule]) -> Result<bool, Error> {
         let mut asks = false;
         for rule in rules.iter().filter(|rule| rule.mode != Mode::Off) {
             let mut signature = Signature::of_rule(rule, scope);
@@ -24,32 +26,34 @@ impl Plan {
             if !asked.iter().flatten().all(|asked| self.is_known(asked)) {
                 continue;
             }
-            let [countries, asns] = asked.map(|asked| {
-                let number = asked.map_or(ANYWHERE, |asked| self.ask(asked));
-                u8::try_from(number).expect("a configuration asks fewer")
-            });
-            asks |= [countries, asns].map(u32::from) != [ANYWHERE; 2];
-            signature.rule.countries = countries;
-            signature.rule.asns = asns;
+            let [countries, asns] = asked;
+            asks |= countries.is_some() || asns.is_some();
+            signature.rule.countries = self.ask_by_rule(countries)?;
+            signature.rule.asns = self.ask_by_rule(asns)?;
             self.rules.push(signature);
         }
-        asks
+        Ok(asks)
     }
 
     /// Who may come to an app; a rule that asks what nobody knows is off.
-    pub(super) fn add_admission(&mut self, app: &mut App, protection: &Protection) {
+    pub(super) fn add_admission(
+        &mut self,
+        app: &mut App,
+        protection: &Protection,
+    ) -> Result<(), Error> {
         let countries = protection.countries.refused();
         if let Some(refused) = countries.filter(|asked| self.is_known(asked)) {
             app.countries = mode_number(protection.countries.mode);
-            app.refused_countries = self.ask(refused);
+            app.refused_countries = self.ask(refused)?;
             app.geo |= asked_by::APP;
         }
         let asns = protection.asns.refused();
         if let Some(refused) = asns.filter(|asked| self.is_known(asked)) {
             app.asns = mode_number(protection.asns.mode);
-            app.refused_asns = self.ask(refused);
+            app.refused_asns = self.ask(refused)?;
             app.geo |= asked_by::APP;
         }
+        Ok(())
     }
 
     fn is_known(&self, question: &Question) -> bool {
@@ -84,12 +88,21 @@ impl Plan {
     }
 
     /// The number of a question, by its place among [`Plan::questions`].
-    fn ask(&mut self, question: Question) -> u32 {
+    fn ask(&mut self, question: Question) -> Result<u32, Error> {
         let known = self.questions.iter().position(|other| *other == question);
-        let index = known.unwrap_or_else(|| {
+        let index = known.unwrap_or(self.questions.len());
+        if index == MAX_QUESTIONS {
+            return Err(too_many_questions());
+        }
+        if known.is_none() {
             self.questions.push(question);
-            self.questions.len() - 1
-        });
-        ANYWHERE + 1 + number(index)
+        }
+        Ok(ANYWHERE + 1 + number(index))
+    }
+
+    /// The same as rules have it.
+    fn ask_by_rule(&mut self, question: Option<Question>) -> Result<u8, Error> {
+        let number = question.map_or(Ok(ANYWHERE), |question| self.ask(question))?;
+        Ok(u8::try_from(number).expect("a plan asks fewer"))
     }
 }
