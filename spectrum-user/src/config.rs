@@ -8,6 +8,7 @@ mod clash;
 mod document;
 mod errors;
 mod feed;
+mod health;
 mod host;
 mod origins;
 mod place;
@@ -32,6 +33,7 @@ pub use app::{
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
+pub use health::{Check, CheckKind, Exchange, Health};
 pub use host::{EventOutput, Host, SynAnswers, XdpMode};
 pub use origins::{Balance, Member, Origin, Origins};
 pub use place::{Admission, Geo};

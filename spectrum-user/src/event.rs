@@ -4,6 +4,7 @@
 //! writes JSON lines. What does not fit in between is counted as lost, never waited for.
 
 mod mitigation;
+mod origin;
 mod record;
 mod writer;
 
@@ -18,6 +19,7 @@ use std::{
 };
 
 pub use mitigation::{MitigationKind, MitigationRecord};
+pub use origin::{OriginKind, OriginRecord};
 pub use record::{ClientMatchedIpFirewall, Kind, Protocol, Record, Status, TlsStatus};
 pub use writer::Writer;
 
@@ -44,6 +46,7 @@ pub struct Receiver {
 enum Message {
     Record(Box<Record>),
     Mitigation(Box<MitigationRecord>),
+    Origin(Box<OriginRecord>),
     Close,
 }
 
@@ -90,6 +93,10 @@ impl Sink {
         self.enqueue(Message::Mitigation(Box::new(record)));
     }
 
+    pub fn send_origin(&self, record: OriginRecord) {
+        self.enqueue(Message::Origin(Box::new(record)));
+    }
+
     fn enqueue(&self, message: Message) {
         let Some(queue) = &self.queue else { return };
         if queue.try_send(message).is_err() {
@@ -105,12 +112,12 @@ impl Sink {
 }
 
 impl Receiver {
-    /// The next record of a connection; `None` if a mitigation comes first, after `timeout`, or when
+    /// The next record of a connection; `None` if one of another kind comes first, after `timeout`, or when
     /// the last sink is gone.
     pub fn next(&self, timeout: Duration) -> Option<Record> {
         match self.queue.recv_timeout(timeout) {
             Ok(Message::Record(record)) => Some(*record),
-            Ok(Message::Mitigation(_) | Message::Close) | Err(_) => None,
+            Ok(Message::Mitigation(_) | Message::Origin(_) | Message::Close) | Err(_) => None,
         }
     }
 }

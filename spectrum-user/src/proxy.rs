@@ -11,6 +11,7 @@
 mod account;
 mod clock;
 mod error;
+mod health;
 mod limits;
 mod listener;
 mod origins;
@@ -38,7 +39,7 @@ use socket2::Socket;
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use error::{ApplyError, StartError};
-pub use origins::{OriginCondition, OriginSnapshot};
+pub use origins::{CheckSnapshot, OriginCondition, OriginSnapshot};
 pub use proofs::Proofs;
 pub use service::AppSnapshot;
 pub use socket::{Handshake, handshake_of};
@@ -49,6 +50,7 @@ use crate::{
     config::{App, AppId, Transport},
     event,
 };
+use health::Checks;
 use plan::{Bind, Plan, Served};
 use service::Service;
 use worker::{Open, Update, Worker};
@@ -71,6 +73,7 @@ pub struct Proxy {
     events: event::Sink,
     proofs: Proofs,
     workers: Vec<Worker>,
+    checks: Checks,
     state: AsyncMutex<State>,
     /// In the order of the apps that were applied last.
     services: Mutex<Vec<Arc<Service>>>,
@@ -107,6 +110,7 @@ impl Proxy {
             events,
             proofs: Proofs::default(),
             workers: workers.collect::<Result<_, _>>()?,
+            checks: Checks::start().map_err(StartError::Checks)?,
             state: AsyncMutex::default(),
             services: Mutex::default(),
         })
@@ -163,7 +167,9 @@ impl Proxy {
             listeners,
         };
         let in_order = apps.iter().filter_map(|app| services.get(&app.id).cloned());
-        *self.published() = in_order.collect();
+        let in_order: Vec<_> = in_order.collect();
+        self.checks.follow(in_order.clone());
+        *self.published() = in_order;
         state.services = services;
         for done in done {
             done?.await.map_err(|_gone| ApplyError::Worker)??;

@@ -13,6 +13,8 @@
 
 #[path = "proxy/apply.rs"]
 mod apply;
+#[path = "proxy/health.rs"]
+mod health;
 #[path = "proxy/limits.rs"]
 mod limits;
 #[path = "proxy/origins.rs"]

@@ -168,11 +168,13 @@ fn apps(apps: &[AppStatus]) -> String {
     format!("\n{table}\n")
 }
 
-/// The origins of apps that have several, or one that is not simply up; nothing if there are none.
+/// The origins of apps that have several, or one that is checked or not simply up; nothing if there are none.
 fn origins(apps: &[AppStatus]) -> String {
     let is_shown = |origins: &[OriginSnapshot]| {
-        let mut states = origins.iter().map(|origin| &origin.state);
-        origins.len() > 1 || states.any(|state| *state != OriginCondition::Up)
+        let mut each = origins.iter();
+        let says_something =
+            |origin: &OriginSnapshot| origin.state != OriginCondition::Up || origin.check.is_some();
+        origins.len() > 1 || each.any(says_something)
     };
     let mut table = output::table(&[
         "app",
@@ -211,6 +213,15 @@ fn origin_state(origin: &OriginSnapshot) -> String {
         OriginCondition::Up => "up".to_owned(),
         OriginCondition::SlowStart { percent } => format!("back, at {percent} %"),
         OriginCondition::Paused { seconds_left } => format!("paused for {seconds_left} s"),
+        OriginCondition::Down { since } => {
+            let failure = origin
+                .check
+                .as_ref()
+                .and_then(|check| check.failure.as_deref());
+            let failure = failure.map(|failure| format!(": {failure}"));
+            let since = output::time(*since);
+            format!("down since {since}{}", failure.unwrap_or_default())
+        }
         OriginCondition::Maintenance => "maintenance".to_owned(),
     };
     if origin.backup {

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 use sha2::Digest as _;
 
 use super::{
+    health::Health,
     origins::{Origin, Origins},
     protection::Protection,
     words::words,
@@ -23,6 +24,8 @@ pub struct App {
     pub ports: PortRange,
     pub edge_ips: EdgeIps,
     pub origins: Origins,
+    /// `None`: origins are not checked.
+    pub health: Option<Health>,
     pub proxy_protocol: ProxyProtocol,
     /// For UDP with `v2`: which datagrams of a session carry the header.
     pub proxy_protocol_on: HeaderOn,

@@ -3,6 +3,7 @@
 //! Reading such a document gives the same configuration again.
 
 mod bounds;
+mod health;
 mod origins;
 
 use std::{
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
+use health::HealthTable;
 use origins::OriginsTable;
 
 /// An app in the words of its document.
@@ -41,6 +43,7 @@ pub struct AppDocument<'a> {
     limits: LimitsTable,
     timeouts: TimeoutsTable,
     origins: OriginsTable,
+    health: HealthTable,
     protection: ProtectionTable<'a>,
 }
 
@@ -295,6 +298,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 idle: app.timeouts.idle,
             },
             origins: OriginsTable::new(app),
+            health: HealthTable::new(app.health.as_ref()),
             protection: ProtectionTable::new(&app.protection, app.transport),
         }
     }
@@ -375,10 +379,9 @@ impl<T: Copy + Into<u16>> From<&RangeInclusive<T>> for Span {
 
 impl From<&Payload> for PayloadTable {
     fn from(payload: &Payload) -> Self {
-        let hex = payload.bytes.iter().map(|byte| format!("{byte:02x}"));
         Self {
             offset: payload.offset,
-            hex: hex.collect(),
+            hex: hex(&payload.bytes),
         }
     }
 }
@@ -448,6 +451,10 @@ impl From<SynChallenge> for ChallengeTable {
             above: (challenge.when == When::Auto).then_some(challenge.above),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn duration<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

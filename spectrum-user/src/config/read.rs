@@ -3,6 +3,7 @@
 mod address;
 mod app;
 mod feeds;
+mod health;
 mod host;
 mod origins;
 mod places;

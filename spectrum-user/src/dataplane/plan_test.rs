@@ -52,6 +52,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
         ports: PortRange { first, last },
         edge_ips: EdgeIps::Dynamic(Connectivity::All),
         origins: [].into_iter().collect(),
+        health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

@@ -129,6 +129,7 @@ fn write_all(receiver: &Receiver, mut lines: Lines, reopen: &AtomicBool) {
             match next {
                 Ok(Message::Record(record)) => lines.add(&record),
                 Ok(Message::Mitigation(record)) => lines.add(&record),
+                Ok(Message::Origin(record)) => lines.add(&record),
                 Ok(Message::Close) | Err(TryRecvError::Disconnected) => {
                     lines.flush();
                     return;

@@ -7,10 +7,11 @@ use crate::config::{App, Transport};
 
 /// Why the proxy does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot start proxy worker {worker}: {source}")]
-pub struct StartError {
-    pub worker: usize,
-    pub source: io::Error,
+pub enum StartError {
+    #[error("cannot start proxy worker {worker}: {source}")]
+    Worker { worker: usize, source: io::Error },
+    #[error("cannot start the thread of health checks: {0}")]
+    Checks(io::Error),
 }
 
 /// Why a list of apps is not served.

@@ -22,9 +22,8 @@ use crate::config::{self, Balance, Member, PortRange};
 use candidates::Candidates;
 use maglev::Maglev;
 use schedule::Schedule;
-pub(super) use state::Held;
-pub use state::OriginCondition;
-use state::OriginState;
+pub use state::{CheckSnapshot, OriginCondition};
+pub(super) use state::{Held, OriginState};
 
 /// With `lowest-latency`, one connection in this many goes to the next origin in turn, so that the
 /// measures of the others stay true.
@@ -67,6 +66,9 @@ pub struct OriginSnapshot {
     pub failures: u64,
     /// Moving average of the time to connect, in microseconds; absent before the first connection.
     pub connect_us: Option<u64>,
+    /// Absent for an origin that is not checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckSnapshot>,
 }
 
 impl Origins {
@@ -127,8 +129,17 @@ impl Origins {
             active: state.active(),
             failures: state.failures(),
             connect_us: state.connect_us(),
+            check: state.last_check(),
         };
         self.peers.iter().map(snapshot).collect()
+    }
+
+    /// Those that are not in maintenance.
+    pub(super) fn in_service(&self) -> impl Iterator<Item = &Arc<OriginState>> {
+        let peers = self.peers.iter();
+        peers
+            .filter(|peer| !peer.member.maintenance)
+            .map(|peer| &peer.state)
     }
 
     /// The best origin that is not among those `tried`: one that is up before one that is not, and

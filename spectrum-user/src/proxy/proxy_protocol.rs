@@ -102,6 +102,20 @@ pub fn encode_v2(ends: &Ends, transport: Transport) -> Header {
     })
 }
 
+/// PROXY v1 of a connection behind which is no client: a health check.
+pub const V1_LOCAL: &[u8] = b"PROXY UNKNOWN\r\n";
+
+/// PROXY v2 with the command LOCAL: no client is behind it.
+pub fn encode_v2_local() -> Header {
+    Header::write(|out| {
+        out.put_slice(&V2_SIGNATURE);
+        out.put_u8(V2_VERSION | V2_LOCAL);
+        // Neither family nor transport, and no addresses.
+        out.put_u8(0);
+        out.put_u16(0);
+    })
+}
+
 /// The Simple Proxy Protocol.
 pub fn encode_simple(ends: &Ends) -> Header {
     Header::write(|out| {

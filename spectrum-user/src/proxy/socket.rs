@@ -63,6 +63,21 @@ pub(super) fn prepare_stream<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<(
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Whether this host, not its peer, is to blame that there is no connection.
+pub(super) fn is_short_of_something(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM
+                | libc::EADDRNOTAVAIL
+                | libc::EAGAIN
+        )
+    )
+}
+
 /// A UDP socket that is connected to an origin, and set up as `quinn-udp` needs it to receive.
 pub(super) fn connect_udp(origin: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let domain = Domain::for_address(origin);

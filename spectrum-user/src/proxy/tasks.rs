@@ -108,7 +108,7 @@ pub(super) async fn stop(task: JoinHandle<()>) {
 }
 
 /// A panic ends one task, never the worker; but it is a bug, and must not go unseen.
-fn report_panic(end: Result<(), JoinError>) {
+pub(super) fn report_panic(end: Result<(), JoinError>) {
     if let Err(error) = end
         && error.is_panic()
     {

@@ -164,10 +164,7 @@ fn connect_status(error: &io::Error) -> Status {
         Some(libc::ECONNREFUSED) => Status::ORIGIN_REFUSED,
         Some(libc::ETIMEDOUT) => Status::ORIGIN_CONNECT_TIMED_OUT,
         Some(libc::ENETUNREACH) => Status::ORIGIN_NETWORK_UNREACHABLE,
-        // The edge is short of something; the origin is not to blame.
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL) => {
-            Status::INTERNAL
-        }
+        _ if socket::is_short_of_something(error) => Status::INTERNAL,
         _ => Status::ORIGIN_CONNECT_ERROR,
     }
 }

@@ -67,7 +67,7 @@ pub(super) struct Open {
 
 impl Worker {
     pub(super) fn start(number: usize) -> Result<Self, StartError> {
-        let error = |source| StartError {
+        let error = |source| StartError::Worker {
             worker: number,
             source,
         };

@@ -217,6 +217,7 @@ pub(crate) fn app(
         },
         edge_ips: EdgeIps::Static(vec![edge.ip()]),
         origins: origins.iter().map(origin).collect(),
+        health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

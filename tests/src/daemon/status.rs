@@ -90,12 +90,20 @@ pub struct Origin {
     pub address: SocketAddr,
     pub state: OriginState,
     pub active: u64,
+    /// What its last health check has found.
+    #[serde(default)]
+    pub check: Option<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Check {
+    pub passed: bool,
 }
 
 /// Whether an origin gets connections.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct OriginState {
-    /// `up`, `slow_start`, `paused`, `maintenance`.
+    /// `up`, `slow_start`, `paused`, `down`, `maintenance`.
     pub is: String,
 }
 

@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader},
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
     net::{IpAddr, TcpStream},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use spectrum_tests::{
     Lab, client,
-    origin::{self, Server},
+    origin::{self, Server, port},
     topology::{
         ETH0,
         address::{CLIENT, EDGE, ORIGIN},
@@ -17,7 +19,7 @@ use spectrum_tests::{
     wait,
 };
 
-use crate::harness::{Case, PATIENCE, Scene, shielded_with};
+use crate::harness::{Case, PATIENCE, Scene, get, shielded_with};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -29,6 +31,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "origins::maintenance_keeps_connections_and_takes_no_more",
         needs: &["ip"],
         run: maintenance_keeps_connections_and_takes_no_more,
+    },
+    Case {
+        name: "origins::checks_find_out_before_clients_do",
+        needs: &["ip", "nginx", "redis-server"],
+        run: checks_find_out_before_clients_do,
     },
     Case {
         name: "origins::a_source_has_its_origin_over_restarts_and_transports",
@@ -163,6 +170,105 @@ fn maintenance_keeps_connections_and_takes_no_more() -> Result<()> {
             ensure!(name == "one", "{name}");
             Ok(())
         })
+    })
+}
+
+fn checks_find_out_before_clients_do() -> Result<()> {
+    const REDIS: &str = "redis.lab";
+    const PAGE: &str = "at nginx\n";
+    let lab = Lab::new()?;
+    let health_file = lab.dir().join("healthz");
+    fs::write(&health_file, "well\n")?;
+    fs::write(lab.dir().join("index.html"), PAGE)?;
+    let nginx = port::HTTP;
+    let pages = format!(
+        "protocol = \"tcp/{nginx}\"
+origin_direct = [\"tcp://{ORIGIN}:{nginx}\", \"tcp://{ORIGIN}:8080\"]
+dns = {{ name = \"{APP}\" }}
+origins = {{ backup = [\"tcp://{ORIGIN}:8080\"] }}
+health = {{ check = \"http\", path = \"/healthz\", interval = \"200ms\", timeout = \"1s\" }}
+"
+    );
+    let redis = format!(
+        "protocol = \"tcp/{port}\"
+origin_direct = [\"tcp://{ORIGIN}:{port}\"]
+dns = {{ name = \"{REDIS}\" }}
+
+[health]
+check = \"tcp\"
+send = {{ text = \"PING\\r\\n\" }}
+expect = {{ text = \"+PONG\" }}
+interval = \"200ms\"
+timeout = \"1s\"
+",
+        port = port::REDIS
+    );
+    let _nginx = origin::nginx(&lab, lab.dir())?;
+    let _backup = origin::http(&lab.origin, 8080)?;
+    let server = origin::redis(&lab)?;
+    shielded_with(&lab, &[(APP, &pages), (REDIS, &redis)], |scene| {
+        let page = || get(&lab.client, None, (EDGE, nginx).into());
+        scene.wait_for("the first checks", |status| {
+            let apps = [status.app(APP)?.proxy()?, status.app(REDIS)?.proxy()?];
+            let mut origins = apps.iter().flat_map(|proxy| &proxy.origins);
+            ensure!(
+                origins.all(|origin| origin.check.as_ref().is_some_and(|check| check.passed)),
+                "{apps:?}"
+            );
+            Ok(())
+        })?;
+        ensure!(page()? == PAGE.as_bytes());
+
+        // As an administrator takes a server out, who does not reach the edge's documents.
+        fs::remove_file(&health_file)?;
+        wait_for_state(&scene, APP, "down")?;
+        for _ in 0..10 {
+            ensure!(page()? == b"served\n", "the origin that is down was asked");
+        }
+        let shown = scene.site.run("status", &[""; 0])?;
+        ensure!(shown.contains("HTTP status 404"), "{shown}");
+
+        // A server that hangs: its kernel still accepts connections.
+        server.signal(Signal::SIGSTOP)?;
+        wait_for_state(&scene, REDIS, "down")?;
+        server.signal(Signal::SIGCONT)?;
+        wait_for_state(&scene, REDIS, "up")?;
+        let session = client::connect(&lab.client, None, (EDGE, port::REDIS).into(), PATIENCE)?;
+        (&session).write_all(b"PING\r\n")?;
+        let mut answer = String::new();
+        BufReader::new(&session).read_line(&mut answer)?;
+        ensure!(answer == "+PONG\r\n", "{answer:?}");
+
+        fs::write(&health_file, "well again\n")?;
+        wait_for_state(&scene, APP, "up")?;
+        ensure!(page()? == PAGE.as_bytes(), "the origin is not used again");
+
+        wait::until("the events", PATIENCE, || {
+            let events = fs::read_to_string(scene.site.events())?;
+            for (kind, reason) in [
+                ("originDown", "HTTP status 404"),
+                ("originDown", "no answer in 1s"),
+                ("originUp", ""),
+            ] {
+                let event = format!("\"Event\":\"{kind}\"");
+                let reason = format!("\"Reason\":\"{reason}\"");
+                let mut lines = events.lines();
+                ensure!(
+                    lines.any(|line| line.contains(&event) && line.contains(&reason)),
+                    "no {kind} with {reason} in\n{events}"
+                );
+            }
+            Ok(())
+        })
+    })
+}
+
+fn wait_for_state(scene: &Scene<'_>, app: &str, wanted: &str) -> Result<()> {
+    scene.wait_for("the origin to change", |status| {
+        let origin = status.app(app)?.proxy()?.origins.first();
+        let origin = origin.context("no origin")?;
+        ensure!(origin.state.is == wanted, "not {wanted}: {origin:?}");
+        Ok(())
     })
 }
 

@@ -76,6 +76,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
         }]
         .into_iter()
         .collect(),
+        health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     address::{self, Protocol},
-    origins, protection, scalar,
+    health, origins, protection, scalar,
     table::{Report, Table, Wrong},
     value::Value,
 };
@@ -86,6 +86,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
         .map(|protocol| protocol.get_ref().transport);
     let edge_ips = address::edge_ips(&mut root);
     let origins = origins::read(&mut root, protocol.as_ref(), edge_ips.as_ref());
+    let health = health::read(&mut root, name.as_ref().map(|name| name.get_ref().as_str()));
     let (proxy_protocol, proxy_protocol_on) = proxy_protocol(&mut root, protocol.as_ref());
     let ip_firewall = root.get_or("ip_firewall", true, Value::boolean);
     refuse_unserved(&mut root);
@@ -117,6 +118,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
             ports: edge.value.ports,
             edge_ips: edge.value.ips.clone(),
             origins,
+            health,
             proxy_protocol,
             proxy_protocol_on,
             timeouts,

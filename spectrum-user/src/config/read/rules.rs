@@ -348,43 +348,16 @@ fn payload(table: &mut Table<'_>) -> Option<Spanned<Payload>> {
     let span = table.get(KEY, |value| Ok(value.span()))?.into_inner();
     let mut payload = table.table(KEY);
     let offset = payload.get_or("offset", 0, |value| value.integer(0..=MAX_OFFSET));
-    let hex = payload.get("hex", |value| hex(value.text()?));
-    let text = payload.get("text", |value| bytes(value.text()?.as_bytes().to_vec()));
-    if let (Some(hex), Some(text)) = (&hex, &text) {
-        let wrong = Wrong::new("both `hex` and `text`", "the same bytes a second time")
-            .beside(hex.span(), "first here")
-            .help("remove one of them");
-        payload.wrong("text", text.span(), wrong);
-    }
-    if !payload.has("hex") && !payload.has("text") && payload.is_there() {
-        payload.missing("hex", "payload = { offset = 0, hex = \"ffffffff54\" }");
-    }
+    let example = "payload = { offset = 0, hex = \"ffffffff54\" }";
+    let bytes = scalar::bytes(&mut payload, example, bytes);
     payload.finish();
-    let bytes = hex.or(text)?.into_inner();
-    Some(Spanned::new(span, Payload { offset, bytes }))
-}
-
-fn hex(text: &str) -> Result<Vec<u8>, Wrong> {
-    let digits: Vec<u32> = text
-        .chars()
-        .filter(|char| *char != ' ')
-        .map_while(|char| char.to_digit(16))
-        .collect();
-    let given = text.chars().filter(|char| *char != ' ').count();
-    if digits.len() != given || !given.is_multiple_of(2) {
-        return Err(Wrong::new(
-            format!("`{text}` is no sequence of bytes"),
-            "expected two hex digits for each byte",
-        )
-        .help("for example `hex = \"ff ff ff ff 54\"`"));
-    }
-    let pairs = digits.chunks_exact(2);
-    let byte = |pair: &[u32]| pair.iter().fold(0, |byte, digit| byte << 4 | digit);
-    bytes(
-        pairs
-            .filter_map(|pair| u8::try_from(byte(pair)).ok())
-            .collect(),
-    )
+    Some(Spanned::new(
+        span,
+        Payload {
+            offset,
+            bytes: bytes?,
+        },
+    ))
 }
 
 fn bytes(bytes: Vec<u8>) -> Result<Vec<u8>, Wrong> {

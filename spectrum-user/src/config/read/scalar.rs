@@ -42,6 +42,47 @@ pub(super) fn duration(
     .help(format!("write a duration from {min} to {max}")))
 }
 
+/// The bytes that `table` has as `hex` or as `text`, if it is there; `bound` says whether they will
+/// do.
+pub(super) fn bytes(
+    table: &mut Table<'_>,
+    example: &str,
+    bound: impl Fn(Vec<u8>) -> Result<Vec<u8>, Wrong>,
+) -> Option<Vec<u8>> {
+    let hex = table.get("hex", |value| bound(hex(value.text()?)?));
+    let text = table.get("text", |value| bound(value.text()?.as_bytes().to_vec()));
+    if let (Some(hex), Some(text)) = (&hex, &text) {
+        let wrong = Wrong::new("both `hex` and `text`", "the same bytes a second time")
+            .beside(hex.span(), "first here")
+            .help("remove one of them");
+        table.wrong("text", text.span(), wrong);
+    }
+    if !table.has("hex") && !table.has("text") && table.is_there() {
+        table.missing("hex", example);
+    }
+    Some(hex.or(text)?.into_inner())
+}
+
+fn hex(text: &str) -> Result<Vec<u8>, Wrong> {
+    let digits: Vec<u32> = text
+        .chars()
+        .filter(|char| *char != ' ')
+        .map_while(|char| char.to_digit(16))
+        .collect();
+    let given = text.chars().filter(|char| *char != ' ').count();
+    if digits.len() != given || !given.is_multiple_of(2) {
+        return Err(Wrong::new(
+            format!("`{text}` is no sequence of bytes"),
+            "expected two hex digits for each byte",
+        )
+        .help("for example `hex = \"ff ff ff ff 54\"`"));
+    }
+    let pairs = digits.chunks_exact(2);
+    let byte = |pair: &[u32]| pair.iter().fold(0, |byte, digit| byte << 4 | digit);
+    let bytes = pairs.filter_map(|pair| u8::try_from(byte(pair)).ok());
+    Ok(bytes.collect())
+}
+
 /// The lists `block` and `allow`, each sorted and without repetition, so that equal lists are
 /// equal. A prefix on both is a contradiction; one within the other is not.
 pub(super) fn access_lists(table: &mut Table<'_>) -> (Vec<IpNet>, Vec<IpNet>) {

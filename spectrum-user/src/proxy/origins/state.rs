@@ -4,12 +4,13 @@ use std::{
     net::SocketAddr,
     ops::Deref,
     sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 /// How long an origin that could not be reached is passed over while others can.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// All workers read and write it; nothing in it is locked.
+/// All workers read and write it, and lock nothing.
 #[derive(Debug)]
 pub(in crate::proxy) struct OriginState {
     pub(in crate::proxy) origin: Origin,
@@ -32,6 +33,29 @@ pub(in crate::proxy) struct OriginState {
     active: AtomicU32,
     /// Moving average of the time to connect, in microseconds; 0 = never measured.
     connect_us: AtomicU64,
+    /// Health checks say that it is down.
+    is_down: AtomicBool,
+    /// For the operator alone; no worker touches it.
+    check: Mutex<Option<Checked>>,
+}
+
+/// What is known from health checks.
+#[derive(Clone, Debug)]
+struct Checked {
+    last: CheckSnapshot,
+    /// It is down or up since then.
+    since: Timestamp,
+}
+
+/// What the last health check has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckSnapshot {
+    pub passed: bool,
+    /// How many checks have ended so, up to now.
+    pub in_a_row: u32,
+    /// Why it has failed.
+    pub failure: Option<String>,
+    pub at: Timestamp,
 }
 
 /// What the operator sees of it.
@@ -47,6 +71,10 @@ pub enum OriginCondition {
     Paused {
         seconds_left: u64,
     },
+    /// Health checks say so: passed over while others are up.
+    Down {
+        since: Timestamp,
+    },
     /// Gets no new connections.
     Maintenance,
 }
@@ -60,6 +88,8 @@ impl OriginState {
             failures: AtomicU64::new(0),
             active: AtomicU32::new(0),
             connect_us: AtomicU64::new(0),
+            is_down: AtomicBool::new(false),
+            check: Mutex::new(None),
         }
     }
 
@@ -102,9 +132,42 @@ impl OriginState {
         self.back_since.store(now, Ordering::Relaxed);
     }
 
+    /// A health check has found something, and by that it is taken for up or down.
+    pub(in crate::proxy) fn checked(&self, last: CheckSnapshot, is_up: bool) {
+        let was_up = !self.is_down.swap(!is_up, Ordering::Relaxed);
+        if is_up && !was_up {
+            self.comes_back();
+        }
+        let mut check = self.check();
+        let since = match &*check {
+            Some(before) if is_up == was_up => before.since,
+            _ => last.at,
+        };
+        *check = Some(Checked { last, since });
+    }
+
+    /// Nobody checks it any more.
+    pub(in crate::proxy) fn is_unchecked(&self) {
+        self.is_down.store(false, Ordering::Relaxed);
+        *self.check() = None;
+    }
+
+    /// Whether health checks say so.
+    pub(in crate::proxy) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn last_check(&self) -> Option<CheckSnapshot> {
+        self.check().as_ref().map(|checked| checked.last.clone())
+    }
+
+    fn check(&self) -> MutexGuard<'_, Option<Checked>> {
+        self.check.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether it may be expected to answer.
     pub(super) fn is_up(&self, now: Moment) -> bool {
-        self.pause_left(now).is_zero()
+        !self.is_down() && self.pause_left(now).is_zero()
     }
 
     fn pause_left(&self, now: Moment) -> Duration {
@@ -139,6 +202,12 @@ impl OriginState {
     }
 
     pub(super) fn condition(&self, now: Moment, slow_start: Duration) -> OriginCondition {
+        if self.is_down() {
+            let since = self.check().as_ref().map(|checked| checked.since);
+            return OriginCondition::Down {
+                since: since.unwrap_or_default(),
+            };
+        }
         let left = self.pause_left(now);
         if !left.is_zero() {
             return OriginCondition::Paused {

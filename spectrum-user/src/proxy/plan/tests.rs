@@ -34,6 +34,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
         }]
         .into_iter()
         .collect(),
+        health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
         timeouts: Timeouts {

@@ -123,8 +123,12 @@ impl Session {
     /// link that is too narrow.
     ///
     /// # Errors
-    /// The origin refuses, and another may not: the session has ended.
+    /// The origin refuses or is down, and another may not be: the session has ended.
     pub(super) fn forward(&self, datagrams: Datagrams<'_>) -> Result<(), Ended> {
+        if self.origin.is_down() && self.account.serving.origins.has_better(&self.origin) {
+            self.end(Status::ORIGIN_TIMED_OUT);
+            return Err(Ended);
+        }
         self.idle.touch();
         self.account.ingress(datagrams.bytes.len());
         if !self.exchange.is_proof() {
@@ -370,9 +374,7 @@ impl HeaderMode {
 fn connect_status(error: &io::Error) -> Status {
     match error.raw_os_error() {
         Some(libc::ENETUNREACH) => Status::ORIGIN_NETWORK_UNREACHABLE,
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EAGAIN) => {
-            Status::INTERNAL
-        }
+        _ if socket::is_short_of_something(error) => Status::INTERNAL,
         _ => Status::ORIGIN_CONNECT_ERROR,
     }
 }
