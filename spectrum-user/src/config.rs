@@ -17,6 +17,7 @@ mod protection;
 mod read;
 pub mod rule;
 mod source;
+mod tls;
 mod words;
 
 use std::{
@@ -42,6 +43,7 @@ pub use protection::{
     Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity,
     SynChallenge, TcpSession, When,
 };
+pub use tls::{ClientTls, Fingerprint, KeyPair, OriginTls, Tls, TlsMode, TlsVersion, UnknownNames};
 
 use errors::Problem;
 use source::Source;

@@ -49,6 +49,7 @@ use crate::{
     mitigation,
     proxy::{self, Proxy},
     status::{self, DaemonStatus, Lists, Status},
+    tls::{self, Endpoints},
 };
 
 /// What `spectrum run` was told.
@@ -78,7 +79,7 @@ const EVENT_BATCH: usize = 64;
 /// The configuration is invalid, a capability is missing, an address is taken, or an interface
 /// refuses the filter. Nothing is left behind then that was not there before.
 pub fn run(options: &Options) -> Result<()> {
-    let config = load(options)?;
+    let loaded = load(options, &Endpoints::default())?;
     // Before any thread starts: capabilities belong to threads.
     capabilities::restrict()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -87,14 +88,23 @@ pub fn run(options: &Options) -> Result<()> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let signals = Signals::new()?;
-        let daemon = Daemon::start(options.clone(), config).await?;
+        let daemon = Daemon::start(options.clone(), loaded).await?;
         daemon.serve(signals).await
     })
 }
 
-fn load(options: &Options) -> Result<Config> {
+/// What the documents say, and what the files hold that they name.
+#[derive(Clone)]
+struct Loaded {
+    config: Arc<Config>,
+    tls: Endpoints,
+}
+
+/// `known`: what is in use of TLS.
+fn load(options: &Options, known: &Endpoints) -> Result<Loaded> {
     let mut config = config::load(&options.config)?;
     room::ensure(&config, &options.config)?;
+    let tls = Endpoints::read(config.apps.iter().map(|app| &**app), known)?;
     if config.host.closed_ports.is_none() {
         config.host.closed_ports = Some(if addresses::host_forwards() {
             log::info!(
@@ -107,12 +117,16 @@ fn load(options: &Options) -> Result<Config> {
             Mode::Enforce
         });
     }
-    Ok(config)
+    Ok(Loaded {
+        config: Arc::new(config),
+        tls,
+    })
 }
 
 struct Daemon {
     options: Options,
     config: Arc<Config>,
+    tls: Endpoints,
     proxy: Proxy,
     shield: Shield,
     mitigator: Mitigator,
@@ -127,6 +141,8 @@ struct Daemon {
     configured: Timestamp,
     /// Tasks that only bring things here; ended with the daemon.
     tasks: JoinSet<()>,
+    /// At the files of certificates.
+    looks: JoinSet<()>,
     requests: mpsc::Receiver<(Request, Reply)>,
     drops: mpsc::Receiver<Sampled>,
     drops_in: mpsc::Sender<Sampled>,
@@ -136,7 +152,8 @@ struct Daemon {
 
 impl Daemon {
     /// Listens first and filters last, so that whoever is let in finds somebody there.
-    async fn start(options: Options, config: Config) -> Result<Self> {
+    async fn start(options: Options, loaded: Loaded) -> Result<Self> {
+        let Loaded { config, tls } = loaded;
         let socket = Socket::bind(&config.host.control_socket)?;
         let (events, event_log) =
             event::Writer::start(&config.host.events).context("cannot open the event log")?;
@@ -147,7 +164,7 @@ impl Daemon {
             },
             events.clone(),
         )?;
-        proxy.apply(&config.apps).await?;
+        proxy.apply(&config.apps, &tls).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
         let mut feeds = lists::feeds();
         lists::follow(&mut feeds, &config);
@@ -165,7 +182,8 @@ impl Daemon {
         let now = Timestamp::now();
         let mut daemon = Self {
             options,
-            config: Arc::new(config),
+            config,
+            tls,
             proxy,
             shield,
             mitigator,
@@ -179,6 +197,7 @@ impl Daemon {
             started: now,
             configured: now,
             tasks,
+            looks: JoinSet::new(),
             requests,
             drops,
             drops_in,
@@ -199,6 +218,7 @@ impl Daemon {
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
         let mut marking = ticks(handshake::MARK_INTERVAL);
         let mut renewal = ticks(RENEWAL_INTERVAL);
+        let mut certificates = ticks(tls::LOOK_INTERVAL);
         let proofs = self.proxy.proofs();
         loop {
             tokio::select! {
@@ -221,6 +241,7 @@ impl Daemon {
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
+                _ = certificates.tick() => self.look_at_certificates(),
                 _ = windows.tick() => self.look_at_samples(),
                 _ = addresses.tick() => {
                     let followed = self.shield.follow_addresses(&self.config);
@@ -256,6 +277,7 @@ impl Daemon {
         }
         self.captures.finish().await;
         self.tasks.shutdown().await;
+        self.looks.shutdown().await;
         if !self.event_log.close(EVENT_LOG_DEADLINE) {
             log::warn!("the event log did not take the last events in time");
         }
@@ -271,7 +293,24 @@ impl Daemon {
         }
     }
 
+    /// Takes over certificates that have changed, beside the main loop.
+    fn look_at_certificates(&mut self) {
+        // Each look is over before the next, or there is none.
+        while self.looks.try_join_next().is_some() {}
+        if !self.tls.is_empty() && self.looks.is_empty() {
+            let tls = self.tls.clone();
+            self.looks.spawn_blocking(move || tls.look());
+        }
+    }
+
+    fn warn_of_certificates(&self) {
+        for warning in self.tls.warnings() {
+            log::warn!("{warning}");
+        }
+    }
+
     fn announce(&self) {
+        self.warn_of_certificates();
         log::info!(
             "serving {} apps on {}",
             self.config.apps.len(),

@@ -6,6 +6,7 @@
 //! - [`feeds`]: lists that others keep. [`geo`]: where addresses are, by databases that others keep.
 //! - [`dataplane`]: the XDP filters and their maps.
 //! - [`mitigation`]: samples of what comes become signatures that the filters enforce.
+//! - [`tls`]: certificates and keys, read from files and again when these change.
 //! - [`proxy`]: what passes the filters, on its way to the origins; [`event`] keeps the record.
 //! - [`status`], [`capture`] and [`control`]: what the daemon answers, and how it is asked.
 
@@ -22,3 +23,4 @@ pub mod mitigation;
 pub mod proxy;
 pub mod recording;
 pub mod status;
+pub mod tls;

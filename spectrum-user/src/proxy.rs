@@ -23,6 +23,7 @@ mod socket;
 mod stats;
 mod tasks;
 mod tcp;
+mod tls;
 mod udp;
 mod worker;
 
@@ -49,6 +50,7 @@ pub use tasks::Drained;
 use crate::{
     config::{App, AppId, Transport},
     event,
+    tls::Endpoints,
 };
 use health::Checks;
 use plan::{Bind, Plan, Served};
@@ -116,7 +118,7 @@ impl Proxy {
         })
     }
 
-    /// Serves `apps` instead of what was served before.
+    /// Serves `apps` instead of what was served before; `tls` has what those need that speak it.
     ///
     /// Connections of apps that are still there go on, with the settings they began with; new ones
     /// get the new settings. An app that is gone stops listening at once, and its connections are
@@ -124,7 +126,7 @@ impl Proxy {
     ///
     /// # Errors
     /// All new sockets are bound before anything changes: on an error, everything is as it was.
-    pub async fn apply(&self, apps: &[Arc<App>]) -> Result<Changes, ApplyError> {
+    pub async fn apply(&self, apps: &[Arc<App>], tls: &Endpoints) -> Result<Changes, ApplyError> {
         let mut state = self.state.lock().await;
         let now = Instant::now();
         state.draining.retain(|(_, until)| *until > now);
@@ -134,13 +136,14 @@ impl Proxy {
         // From here on, nothing fails but a worker that is dead.
         for app in &plan.update {
             if let Some(service) = state.services.get(&app.id) {
-                service.update(app);
+                service.update(app, tls.get(app.id));
             }
         }
         let mut services = state.services.clone();
         for app in &plan.add {
             let service = Service::new(
                 app,
+                tls.get(app.id),
                 self.workers.len(),
                 self.events.clone(),
                 self.proofs.clone(),

@@ -13,6 +13,8 @@
 
 #[path = "proxy/apply.rs"]
 mod apply;
+#[path = "support/authority.rs"]
+mod authority;
 #[path = "proxy/health.rs"]
 mod health;
 #[path = "proxy/limits.rs"]
@@ -25,6 +27,8 @@ mod proofs;
 mod relay;
 #[path = "proxy/stage.rs"]
 mod stage;
+#[path = "proxy/tls.rs"]
+mod tls;
 #[path = "proxy/udp.rs"]
 mod udp;
 #[path = "proxy/udp_sessions.rs"]

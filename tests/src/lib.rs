@@ -5,7 +5,7 @@
 //! - [`topology`]: the hosts and the links between them; [`netns`] is what a host is made of;
 //! - [`client`] and [`attack`]: who sends; [`packet`]: what attackers send;
 //! - [`daemon`]: Spectrum itself, on the edge, as its users see it: documents, command line, JSON;
-//! - [`origin`]: what is protected;
+//! - [`origin`]: what is protected; [`certificates`]: by whom it is known;
 //! - [`demo`]: all of it at once, live;
 //! - [`mmdb`]: databases of where addresses are;
 //! - [`load`] and [`peers`]: what is measured, and beside whom; [`flood`]: who survives an attack.
@@ -14,6 +14,7 @@
 //! so that nothing outlives it for long, however it ends.
 
 pub mod attack;
+pub mod certificates;
 pub mod client;
 pub mod daemon;
 pub mod demo;

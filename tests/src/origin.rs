@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Lab, process::Process, requirements::find_program, topology::address::ORIGIN};
+use crate::{
+    Lab, certificates::Certificate, process::Process, requirements::find_program,
+    topology::address::ORIGIN,
+};
 
 mod own;
 
@@ -26,6 +29,7 @@ pub mod port {
     pub const HTTP: u16 = 80;
     /// nginx again, which here demands a PROXY header.
     pub const HTTP_PROXIED: u16 = 81;
+    pub const HTTPS: u16 = 443;
     pub const ECHO: u16 = 7;
     pub const REDIS: u16 = 6379;
     pub const IPERF: u16 = 5201;
@@ -39,11 +43,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// nginx is not installed, or does not start.
 pub fn nginx(lab: &Lab, root: &Path) -> Result<Process> {
-    let prefix = lab.dir().join("nginx");
-    fs::create_dir_all(&prefix)?;
-    let scratch: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|name| format!("{name}_temp_path {name};\n"))
-        .concat();
     let server = |listen: &str, address: &str| {
         format!(
             "server {{
@@ -57,10 +56,38 @@ pub fn nginx(lab: &Lab, root: &Path) -> Result<Process> {
     let plain = server(&port::HTTP.to_string(), "$remote_addr");
     let proxied = format!("{} proxy_protocol", port::HTTP_PROXIED);
     let proxied = server(&proxied, "$proxy_protocol_addr $proxy_protocol_port");
+    start_nginx(lab, &format!("{plain} {proxied}"), port::HTTP)
+}
+
+/// nginx with TLS and HTTP/2: the files in `root` on [`port::HTTPS`].
+///
+/// # Errors
+/// nginx is not installed, or does not start.
+pub fn nginx_tls(lab: &Lab, root: &Path, certificate: &Certificate) -> Result<Process> {
+    let port = port::HTTPS;
+    let server = format!(
+        "server {{
+            listen 0.0.0.0:{port} ssl http2; listen [::]:{port} ssl http2;
+            ssl_certificate {}; ssl_certificate_key {};
+            root {};
+        }}\n",
+        certificate.chain.display(),
+        certificate.key.display(),
+        root.display()
+    );
+    start_nginx(lab, &server, port)
+}
+
+fn start_nginx(lab: &Lab, servers: &str, port: u16) -> Result<Process> {
+    let prefix = lab.dir().join("nginx");
+    fs::create_dir_all(&prefix)?;
+    let scratch: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!("{name}_temp_path {name};\n"))
+        .concat();
     let configuration = format!(
         "daemon off; user root; worker_processes 1; pid nginx.pid; error_log stderr;
          events {{ worker_connections 4096; }}
-         http {{ access_log off; keepalive_requests 100000; {scratch} {plain} {proxied} }}\n"
+         http {{ access_log off; keepalive_requests 100000; {scratch} {servers} }}\n"
     );
     fs::write(prefix.join("nginx.conf"), configuration)?;
     let mut command = Command::new(program("nginx")?);
@@ -68,7 +95,7 @@ pub fn nginx(lab: &Lab, root: &Path) -> Result<Process> {
         .arg("-p")
         .arg(&prefix)
         .args(["-c", "nginx.conf", "-e", "stderr"]);
-    start(lab, "nginx", &mut command, port::HTTP)
+    start(lab, "nginx", &mut command, port)
 }
 
 /// An SSH server with a key of its own, and the key that opens it.

@@ -12,6 +12,7 @@ use crate::{
         Member, Mitigation, Mode, Protection, ProxyProtocol, Rate, SynChallenge, Transport, When,
     },
     dataplane::room,
+    tls::Endpoints,
 };
 
 /// # Errors
@@ -19,19 +20,33 @@ use crate::{
 pub fn run(global: &Global, args: &Check) -> Result<ExitCode> {
     let loaded = config::load(&global.config)
         .and_then(|config| room::ensure(&config, &global.config).map(|()| config));
+    let (loaded, warnings) = match loaded.and_then(with_certificates) {
+        Ok((config, warnings)) => (Ok(config), warnings),
+        Err(errors) => (Err(errors), Vec::new()),
+    };
     match args.format.output {
         Output::Text => {
-            output::print(&describe(&loaded?))?;
+            output::print(&describe(&loaded?, &warnings))?;
             Ok(ExitCode::SUCCESS)
         }
         Output::Json => {
-            output::print_json(&Report::from(&loaded))?;
+            output::print_json(&Report {
+                warnings,
+                ..Report::from(&loaded)
+            })?;
             Ok(match loaded {
                 Ok(_) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             })
         }
     }
+}
+
+/// The same, once the certificates that it names could be read; and what is odd about these.
+fn with_certificates(config: Config) -> Result<(Config, Vec<String>), Errors> {
+    let apps = config.apps.iter().map(|app| &**app);
+    let warnings = Endpoints::read(apps, &Endpoints::default())?.warnings();
+    Ok((config, warnings))
 }
 
 /// The result for programs: the documents with every default written out, or what is wrong.
@@ -42,6 +57,8 @@ struct Report<'a> {
     host: Option<HostDocument<'a>>,
     apps: Vec<AppReport<'a>>,
     errors: Vec<Finding>,
+    /// What is valid, but should not be.
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -64,12 +81,14 @@ impl<'a> From<&'a Result<Config, Errors>> for Report<'a> {
                     .map(|app| AppReport::from(&**app))
                     .collect(),
                 errors: Vec::new(),
+                warnings: Vec::new(),
             },
             Err(errors) => Self {
                 valid: false,
                 host: None,
                 apps: Vec::new(),
                 errors: errors.findings(),
+                warnings: Vec::new(),
             },
         }
     }
@@ -84,7 +103,7 @@ impl<'a> From<&'a App> for AppReport<'a> {
     }
 }
 
-fn describe(config: &Config) -> String {
+fn describe(config: &Config, warnings: &[String]) -> String {
     let mut table = output::table(&["APP", "EDGE", "ORIGINS", "LIMITS", "RULES"]);
     for app in &config.apps {
         table.add_row([
@@ -99,7 +118,10 @@ fn describe(config: &Config) -> String {
         0 => format!("No app: `{}` is empty.", config.host.apps_dir.display()),
         _ => table.to_string(),
     };
-    format!("{}\n\n{apps}", host(&config.host))
+    let warnings = warnings.iter();
+    let warnings = warnings.map(|warning| format!("\n\nwarning: {warning}"));
+    let warnings = warnings.collect::<String>();
+    format!("{}\n\n{apps}{warnings}", host(&config.host))
 }
 
 fn host(host: &Host) -> String {
@@ -139,6 +161,9 @@ fn origins(app: &App) -> String {
     let mut lines: Vec<String> = members.map(|member| origin(app, member)).collect();
     if lines.len() > 1 {
         lines.push(app.origins.balance.to_string());
+    }
+    if let Some(tls) = &app.tls {
+        lines.push(format!("TLS {}", tls.mode()));
     }
     if app.proxy_protocol != ProxyProtocol::Off {
         lines.push(format!("PROXY protocol {}", app.proxy_protocol));

@@ -1,5 +1,7 @@
 //! `spectrum status`: from the daemon, or from the pins alone while none runs.
 
+mod certificates;
+
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
@@ -93,6 +95,7 @@ impl Shown {
         text += &interfaces(&self.status.interfaces);
         text += &apps(&self.status.apps);
         text += &origins(&self.status.apps);
+        text += &certificates::text(&self.status.apps);
         text += &challenges(&self.status.apps);
         text += &strays(&self.status.apps);
         text += &reasons(&self.status);

@@ -8,6 +8,7 @@ use super::{
     health::Health,
     origins::{Origin, Origins},
     protection::Protection,
+    tls::{Tls, TlsMode},
     words::words,
 };
 
@@ -29,6 +30,8 @@ pub struct App {
     pub proxy_protocol: ProxyProtocol,
     /// For UDP with `v2`: which datagrams of a session carry the header.
     pub proxy_protocol_on: HeaderOn,
+    /// `None`: what comes is passed on as it is, TLS or not.
+    pub tls: Option<Tls>,
     pub timeouts: Timeouts,
     pub limits: Limits,
     /// Whether access rules (block, allow) apply.
@@ -40,6 +43,11 @@ impl App {
     /// Transport and ports as documents have them: `tcp/22`.
     pub fn protocol(&self) -> String {
         format!("{}/{}", self.transport, self.ports)
+    }
+
+    /// What its document says of TLS.
+    pub fn tls_mode(&self) -> TlsMode {
+        self.tls.as_ref().map_or(TlsMode::Off, Tls::mode)
     }
 
     /// An origin as documents write it: `tcp://192.0.2.1:22`.
@@ -210,6 +218,8 @@ words!(HeaderOn {
 pub struct Timeouts {
     /// For each attempt to reach an origin.
     pub connect: Duration,
+    /// For each TLS handshake, with the client or an origin.
+    pub handshake: Duration,
     /// Without a byte in either direction. A TCP connection is closed; a UDP session expires.
     pub idle: Duration,
 }

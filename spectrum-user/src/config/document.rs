@@ -5,6 +5,7 @@
 mod bounds;
 mod health;
 mod origins;
+mod tls;
 
 use std::{
     ops::RangeInclusive,
@@ -24,6 +25,7 @@ use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 use health::HealthTable;
 use origins::OriginsTable;
+use tls::{ClientTlsTable, OriginTlsTable};
 
 /// An app in the words of its document.
 #[derive(Serialize)]
@@ -40,6 +42,10 @@ pub struct AppDocument<'a> {
     proxy_protocol_on: Option<&'static str>,
     tls: &'static str,
     traffic_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_tls: Option<ClientTlsTable<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin_tls: Option<OriginTlsTable<'a>>,
     limits: LimitsTable,
     timeouts: TimeoutsTable,
     origins: OriginsTable,
@@ -110,6 +116,11 @@ struct TimeoutsTable {
         skip_serializing_if = "Option::is_none"
     )]
     connect: Option<Duration>,
+    #[serde(
+        serialize_with = "optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    handshake: Option<Duration>,
     #[serde(serialize_with = "duration")]
     idle: Duration,
 }
@@ -287,14 +298,20 @@ impl<'a> From<&'a App> for AppDocument<'a> {
             ip_firewall: app.ip_firewall,
             proxy_protocol: app.proxy_protocol.word(),
             proxy_protocol_on: has_choice_of_datagrams.then(|| app.proxy_protocol_on.word()),
-            tls: "off",
+            tls: app.tls_mode().word(),
             traffic_type: "direct",
+            client_tls: app.tls.as_ref().map(|tls| (&tls.client).into()),
+            origin_tls: app
+                .tls
+                .as_ref()
+                .and_then(|tls| Some(tls.origin.as_ref()?.into())),
             limits: LimitsTable {
                 connections: app.limits.connections,
                 connections_per_source: app.limits.connections_per_source,
             },
             timeouts: TimeoutsTable {
                 connect: (!is_udp).then_some(app.timeouts.connect),
+                handshake: app.tls.is_some().then_some(app.timeouts.handshake),
                 idle: app.timeouts.idle,
             },
             origins: OriginsTable::new(app),

@@ -33,6 +33,16 @@ impl Errors {
         }])
     }
 
+    /// What is wrong with files that documents name, and what to do about each.
+    pub fn in_files(flaws: impl IntoIterator<Item = (String, String)>) -> Self {
+        let problem = |(what, help)| Problem {
+            what,
+            marks: Vec::new(),
+            help: Some(help),
+        };
+        Self::new(flaws.into_iter().map(problem).collect())
+    }
+
     /// The whole report as text; `styled` for terminals that know colours.
     pub fn render(&self, styled: bool) -> String {
         let renderer = if styled {

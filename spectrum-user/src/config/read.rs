@@ -11,6 +11,7 @@ mod protection;
 mod rules;
 mod scalar;
 mod table;
+mod tls;
 mod value;
 
 pub(super) use app::{AppDraft, EdgeClaim, Placed, read as app};

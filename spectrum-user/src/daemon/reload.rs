@@ -7,7 +7,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::{
-    Daemon, lists, note, places,
+    Daemon, Loaded, lists, note, places,
     shield::{Brief, Prepared},
     watch::Watch,
     work::{Cause, Done},
@@ -31,16 +31,23 @@ impl Daemon {
         match self.work.next() {
             Some(cause @ Cause::Documents(why)) => {
                 log::info!("reloading: {why}");
-                self.work.load(cause, self.options.clone());
+                self.work
+                    .load(cause, self.options.clone(), self.tls.clone());
             }
-            Some(cause @ Cause::Others) => self.prepare(cause, Arc::clone(&self.config)),
+            Some(cause @ Cause::Others) => {
+                let loaded = Loaded {
+                    config: Arc::clone(&self.config),
+                    tls: self.tls.clone(),
+                };
+                self.prepare(cause, loaded);
+            }
             None => {}
         }
     }
 
-    fn prepare(&mut self, cause: Cause, config: Arc<Config>) {
-        let brief = self.brief(&config);
-        self.work.prepare(cause, config, brief);
+    fn prepare(&mut self, cause: Cause, loaded: Loaded) {
+        let brief = self.brief(&loaded.config);
+        self.work.prepare(cause, loaded, brief);
     }
 
     /// What has to be known to work out what the filters should hold.
@@ -58,16 +65,16 @@ impl Daemon {
     /// Goes on with what one step has done.
     pub(super) async fn go_on(&mut self, done: Done) {
         match done {
-            Done::Loaded(cause, Ok(config)) => {
-                self.warn_of_restart(&config);
-                self.follow_others(&config).await;
-                self.prepare(cause, config);
+            Done::Loaded(cause, Ok(loaded)) => {
+                self.warn_of_restart(&loaded.config);
+                self.follow_others(&loaded.config).await;
+                self.prepare(cause, loaded);
             }
             Done::Loaded(_, Err(error)) => log::error!("nothing changed: {error:#}"),
-            Done::Prepared(cause, config, prepared) => {
+            Done::Prepared(cause, loaded, prepared) => {
                 let applied = match (cause, prepared) {
-                    (Cause::Documents(_), Ok(prepared)) => self.apply(config, prepared).await,
-                    (Cause::Others, Ok(prepared)) => self.shield.apply(&config, prepared),
+                    (Cause::Documents(_), Ok(prepared)) => self.apply(loaded, prepared).await,
+                    (Cause::Others, Ok(prepared)) => self.shield.apply(&loaded.config, prepared),
                     (_, Err(error)) => Err(error),
                 };
                 match applied {
@@ -95,10 +102,11 @@ impl Daemon {
     }
 
     /// Lets documents take effect, or says why not and changes nothing.
-    async fn apply(&mut self, config: Arc<Config>, prepared: Prepared) -> Result<()> {
-        let changes = self.proxy.apply(&config.apps).await?;
+    async fn apply(&mut self, loaded: Loaded, prepared: Prepared) -> Result<()> {
+        let Loaded { config, tls } = loaded;
+        let changes = self.proxy.apply(&config.apps, &tls).await?;
         if let Err(error) = self.shield.apply(&config, prepared) {
-            let back = self.proxy.apply(&self.config.apps).await;
+            let back = self.proxy.apply(&self.config.apps, &self.tls).await;
             note(back.map(drop).map_err(Into::into), "cannot go back");
             self.follow_others(&Arc::clone(&self.config)).await;
             let brief = self.brief(&self.config);
@@ -118,6 +126,8 @@ impl Daemon {
         }
         self.mitigator.configure(&config, &mut self.shield);
         self.config = config;
+        self.tls = tls;
+        self.warn_of_certificates();
         self.configured = Timestamp::now();
         self.renew_sources();
         // New listeners take no answers to cookies yet.

@@ -1,16 +1,16 @@
 //! What takes too long for the main loop: reading documents, and building tables of a million
 //! entries. Done beside it, one thing at a time.
 
-use std::{future, panic, sync::Arc};
+use std::{future, panic};
 
 use anyhow::Result;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
-    Options, load,
+    Loaded, Options, load,
     shield::{Brief, Prepared},
 };
-use crate::config::Config;
+use crate::tls::Endpoints;
 
 /// Why the filters should hold something else; the later says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +23,8 @@ pub(super) enum Cause {
 
 /// What was done.
 pub(super) enum Done {
-    Loaded(Cause, Result<Arc<Config>>),
-    Prepared(Cause, Arc<Config>, Result<Prepared>),
+    Loaded(Cause, Result<Loaded>),
+    Prepared(Cause, Loaded, Result<Prepared>),
 }
 
 #[derive(Default)]
@@ -70,17 +70,17 @@ impl Work {
     }
 
     /// Reads the documents.
-    pub(super) fn load(&mut self, cause: Cause, options: Options) {
+    pub(super) fn load(&mut self, cause: Cause, options: Options, tls: Endpoints) {
         self.running = Some(spawn_blocking(move || {
-            Done::Loaded(cause, load(&options).map(Arc::new))
+            Done::Loaded(cause, load(&options, &tls))
         }));
     }
 
     /// Works out what the filters should hold, if what has to be known for it is.
-    pub(super) fn prepare(&mut self, cause: Cause, config: Arc<Config>, brief: Result<Brief>) {
+    pub(super) fn prepare(&mut self, cause: Cause, loaded: Loaded, brief: Result<Brief>) {
         self.running = Some(spawn_blocking(move || {
-            let prepared = brief.and_then(|brief| brief.prepare(&config));
-            Done::Prepared(cause, config, prepared)
+            let prepared = brief.and_then(|brief| brief.prepare(&loaded.config));
+            Done::Prepared(cause, loaded, prepared)
         }));
     }
 
@@ -109,7 +109,7 @@ mod tests {
             config: "/nowhere/spectrum.toml".into(),
             detach_on_exit: false,
         };
-        work.load(Cause::Documents("first"), options);
+        work.load(Cause::Documents("first"), options, Endpoints::default());
         work.want(Cause::Documents("second"));
         work.want(Cause::Others);
         assert_eq!(work.next(), None);

@@ -55,8 +55,10 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
         },
         limits: Limits {

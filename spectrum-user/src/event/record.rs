@@ -5,7 +5,7 @@ use std::{fmt::Display, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::config::{AppId, ProxyProtocol, Transport};
+use crate::config::{AppId, Fingerprint, ProxyProtocol, Transport};
 
 /// One event. What is not known, or does not apply, is zero, empty, `UNKNOWN` or null.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,7 +25,9 @@ pub struct Record {
     /// Nanoseconds; 0 for UDP.
     pub client_tcp_rtt: u64,
     pub client_tls_cipher: &'static str,
-    pub client_tls_client_hello_server_name: &'static str,
+    /// As the client named it.
+    #[serde(serialize_with = "as_text_or_empty")]
+    pub client_tls_client_hello_server_name: Option<Arc<str>>,
     pub client_tls_protocol: &'static str,
     pub client_tls_status: TlsStatus,
     /// The host's name.
@@ -45,7 +47,9 @@ pub struct Record {
     /// Nanoseconds; 0 for UDP.
     pub origin_tcp_rtt: u64,
     pub origin_tls_cipher: &'static str,
-    pub origin_tls_fingerprint: &'static str,
+    /// SHA-256, in hex digits.
+    #[serde(serialize_with = "as_text_or_empty")]
+    pub origin_tls_fingerprint: Option<Fingerprint>,
     pub origin_tls_mode: &'static str,
     pub origin_tls_protocol: &'static str,
     pub origin_tls_status: TlsStatus,
@@ -65,6 +69,8 @@ pub enum Kind {
     Disconnect,
     /// A limit or a rule refused the client.
     ClientFiltered,
+    /// A TLS handshake failed, with the client or with every origin.
+    TlsError,
     /// No origin could be reached, or the origin of a UDP session refused a datagram.
     OriginError,
 }
@@ -75,10 +81,16 @@ pub enum ClientMatchedIpFirewall {
     Unknown,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TlsStatus {
+    /// No handshake was tried.
+    #[default]
     Unknown,
+    Ok,
+    /// The client named a server that the app does not serve.
+    InvalidSni,
+    HandshakeFailed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,14 +118,19 @@ impl Status {
     pub const OPENED: Self = Self(0);
     /// Both sides closed, or an idle UDP session expired.
     pub const CLOSED: Self = Self(200);
+    /// The client named a server that the app does not serve.
+    pub const BAD_SERVER_NAME: Self = Self(400);
     /// A limit of the app refused the client, or evicted its session.
     pub const DENIED: Self = Self(403);
+    pub const CLIENT_HANDSHAKE_FAILED: Self = Self(443);
     pub const ORIGIN_RESET: Self = Self(444);
     /// The idle timeout passed while the origin owed an answer, or the kernel gave the origin up.
     pub const ORIGIN_TIMED_OUT: Self = Self(445);
     pub const ORIGIN_UNREACHABLE: Self = Self(446);
     pub const ORIGIN_IO_REFUSED: Self = Self(447);
     pub const ORIGIN_BROKEN_PIPE: Self = Self(448);
+    /// What the client sent after the handshake is no TLS.
+    pub const CLIENT_TLS_ERROR: Self = Self(490);
     pub const CLIENT_REFUSED: Self = Self(495);
     pub const CLIENT_UNREACHABLE: Self = Self(496);
     /// The idle timeout passed while the client owed an answer, or the kernel gave the client up.
@@ -128,6 +145,8 @@ impl Status {
     pub const ORIGIN_CONNECT_TIMED_OUT: Self = Self(522);
     pub const ORIGIN_NETWORK_UNREACHABLE: Self = Self(523);
     pub const ORIGIN_CONNECT_ERROR: Self = Self(524);
+    /// The origin's certificate is not the one that the app demands.
+    pub const ORIGIN_CERTIFICATE: Self = Self(540);
     pub const UNKNOWN: Self = Self(999);
 }
 
@@ -138,9 +157,12 @@ pub(super) fn as_text<T: Display, S: Serializer>(
     serializer.collect_str(value)
 }
 
-fn as_text_or_empty<S: Serializer>(ip: &Option<IpAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-    match ip {
-        Some(ip) => serializer.collect_str(ip),
+fn as_text_or_empty<T: Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
         None => serializer.serialize_str(""),
     }
 }

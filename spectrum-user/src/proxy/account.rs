@@ -1,6 +1,12 @@
 //! What a connection or session counts, holds and reports, from its admission to its end.
 
-use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -9,7 +15,7 @@ use super::{
     service::{Serving, Share},
 };
 use crate::{
-    config::{App, Mode, Transport},
+    config::{App, Fingerprint, Mode, Transport},
     event::{ClientMatchedIpFirewall, Kind, Record, Status, TlsStatus},
 };
 
@@ -25,6 +31,25 @@ pub(super) struct Account {
     round_trips: Cell<RoundTrips>,
     ingress: Cell<u64>,
     egress: Cell<u64>,
+    /// `None` where no TLS is spoken here.
+    tls: RefCell<Option<Box<TlsNotes>>>,
+}
+
+/// What is known of the TLS of a connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsNotes {
+    pub(super) server_name: Option<Arc<str>>,
+    pub(super) client: Spoken,
+    pub(super) origin: Spoken,
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
+/// What was agreed with one side.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spoken {
+    pub(super) status: TlsStatus,
+    pub(super) protocol: &'static str,
+    pub(super) cipher: &'static str,
 }
 
 #[derive(Clone, Copy)]
@@ -60,6 +85,7 @@ impl Account {
                     round_trips: Cell::default(),
                     ingress: Cell::new(0),
                     egress: Cell::new(0),
+                    tls: RefCell::default(),
                 };
                 if account.app().transport == Transport::Tcp {
                     // Whoever gets this far has completed a handshake. (Whoever is to know who is
@@ -102,6 +128,22 @@ impl Account {
     pub(super) fn origin_error(&self, status: Status) {
         self.share.stats().origin_errors.add(1);
         self.report(Kind::OriginError, status, Timestamp::now());
+    }
+
+    /// Notes something about the TLS of the connection.
+    pub(super) fn note_tls(&self, note: impl FnOnce(&mut TlsNotes)) {
+        note(self.tls.borrow_mut().get_or_insert_default());
+    }
+
+    /// The server that the client named.
+    pub(super) fn server_name(&self) -> Option<Arc<str>> {
+        self.tls.borrow().as_ref()?.server_name.clone()
+    }
+
+    /// A handshake has failed, and with it the connection.
+    pub(super) fn tls_error(&self, status: Status) {
+        self.share.stats().tls_errors.add(1);
+        self.report(Kind::TlsError, status, Timestamp::now());
     }
 
     /// Received from the client.
@@ -154,15 +196,24 @@ impl Account {
         let opened = self.opened.get();
         let origin = opened.map(|opened| opened.origin);
         let round_trips = self.round_trips.get();
+        let tls = self.tls.borrow().as_deref().cloned().unwrap_or_default();
         self.share.service.events.send(Record {
             client_bytes: self.ingress.get(),
             client_tcp_rtt: nanoseconds(round_trips.client),
+            client_tls_cipher: tls.client.cipher,
+            client_tls_client_hello_server_name: tls.server_name,
+            client_tls_protocol: tls.client.protocol,
+            client_tls_status: tls.client.status,
             connect_timestamp: opened.map(|opened| opened.at),
             disconnect_timestamp: (kind == Kind::Disconnect).then_some(now),
             origin_bytes: self.egress.get(),
             origin_ip: origin.map(|origin| origin.ip()),
             origin_port: origin.map_or(0, |origin| origin.port()),
             origin_tcp_rtt: nanoseconds(round_trips.origin),
+            origin_tls_cipher: tls.origin.cipher,
+            origin_tls_fingerprint: tls.fingerprint,
+            origin_tls_protocol: tls.origin.protocol,
+            origin_tls_status: tls.origin.status,
             ..record(&self.share, self.app(), self.client, kind, status, now)
         });
     }
@@ -212,7 +263,7 @@ fn record(
         client_proto: app.transport.into(),
         client_tcp_rtt: 0,
         client_tls_cipher: "",
-        client_tls_client_hello_server_name: "",
+        client_tls_client_hello_server_name: None,
         client_tls_protocol: "",
         client_tls_status: TlsStatus::Unknown,
         colo_code: share.service.events.host(),
@@ -226,8 +277,8 @@ fn record(
         origin_proto: app.transport.into(),
         origin_tcp_rtt: 0,
         origin_tls_cipher: "",
-        origin_tls_fingerprint: "",
-        origin_tls_mode: "off",
+        origin_tls_fingerprint: None,
+        origin_tls_mode: app.tls_mode().word(),
         origin_tls_protocol: "",
         origin_tls_status: TlsStatus::Unknown,
         proxy_protocol: app.proxy_protocol,

@@ -29,6 +29,15 @@ const V2_PREFIX: usize = 16;
 const V2_VERSION: u8 = 0x20;
 const V2_LOCAL: u8 = 0;
 const V2_PROXY: u8 = 1;
+const V2_TLV_ALPN: u8 = 0x01;
+const V2_TLV_AUTHORITY: u8 = 0x02;
+const V2_TLV_SSL: u8 = 0x20;
+const V2_SUBTLV_SSL_VERSION: u8 = 0x21;
+const V2_SUBTLV_SSL_CIPHER: u8 = 0x23;
+/// The client speaks TLS.
+const V2_CLIENT_SSL: u8 = 0x01;
+/// The client has shown a certificate over this connection.
+const V2_CLIENT_CERT_CONN: u8 = 0x02;
 /// The TLV that holds a CRC32C of the header, computed with itself as zero.
 const V2_TLV_CRC32C: u8 = 0x03;
 
@@ -114,6 +123,64 @@ pub fn encode_v2_local() -> Header {
         out.put_u8(0);
         out.put_u16(0);
     })
+}
+
+/// What PROXY v2 says of the TLS between client and edge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientTls<'a> {
+    /// The server that the client named.
+    pub authority: Option<&'a str>,
+    /// The protocol agreed on.
+    pub alpn: Option<&'a [u8]>,
+    /// As OpenSSL writes it; empty if not yet known.
+    pub version: &'a str,
+    /// Empty if not yet known.
+    pub cipher: &'a str,
+    /// Whether the client has shown a certificate, and it was verified.
+    pub is_authenticated: bool,
+}
+
+/// A PROXY v2 header with TLVs about TLS.
+pub fn encode_v2_tls(ends: &Ends, tls: &ClientTls<'_>) -> Vec<u8> {
+    let mut out = encode_v2(ends, Transport::Tcp).to_vec();
+    if let Some(alpn) = tls.alpn {
+        put_tlv(&mut out, V2_TLV_ALPN, alpn);
+    }
+    if let Some(authority) = tls.authority {
+        put_tlv(&mut out, V2_TLV_AUTHORITY, authority.as_bytes());
+    }
+    let mut ssl = Vec::new();
+    let certificate = if tls.is_authenticated {
+        V2_CLIENT_CERT_CONN
+    } else {
+        0
+    };
+    ssl.put_u8(V2_CLIENT_SSL | certificate);
+    // 0 = verified.
+    ssl.put_u32(u32::from(!tls.is_authenticated));
+    for (kind, text) in [
+        (V2_SUBTLV_SSL_VERSION, tls.version),
+        (V2_SUBTLV_SSL_CIPHER, tls.cipher),
+    ] {
+        if !text.is_empty() {
+            put_tlv(&mut ssl, kind, text.as_bytes());
+        }
+    }
+    put_tlv(&mut out, V2_TLV_SSL, &ssl);
+    let length = u16::try_from(out.len() - V2_PREFIX).unwrap_or(u16::MAX);
+    if let Some(field) = out.get_mut(V2_PREFIX - 2..V2_PREFIX) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+    out
+}
+
+/// What is too long for a TLV is left out: names and protocols are at most 255 bytes.
+fn put_tlv(out: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    if let Ok(length) = u16::try_from(value.len()) {
+        out.put_u8(kind);
+        out.put_u16(length);
+        out.put_slice(value);
+    }
 }
 
 /// The Simple Proxy Protocol.

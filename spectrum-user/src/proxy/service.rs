@@ -16,6 +16,7 @@ use super::{
 use crate::{
     config::{App, AppId},
     event::Sink,
+    tls::{Endpoint, EndpointStatus},
 };
 
 /// One app, shared by all workers.
@@ -30,10 +31,11 @@ pub(super) struct Service {
 }
 
 /// The settings that hold for new connections. A connection keeps those that it began with.
-#[derive(Debug)]
 pub(super) struct Serving {
     pub(super) app: Arc<App>,
     pub(super) origins: Origins,
+    /// `None`: what comes is passed on as it is.
+    pub(super) tls: Option<Arc<Endpoint>>,
 }
 
 /// What one worker has of an app.
@@ -59,13 +61,22 @@ pub struct AppSnapshot {
     #[serde(flatten)]
     pub totals: Totals,
     pub origins: Vec<OriginSnapshot>,
+    /// Absent where no TLS is spoken.
+    pub tls: Option<EndpointStatus>,
 }
 
 impl Service {
-    pub(super) fn new(app: &Arc<App>, workers: usize, events: Sink, proofs: Proofs) -> Arc<Self> {
+    pub(super) fn new(
+        app: &Arc<App>,
+        tls: Option<Arc<Endpoint>>,
+        workers: usize,
+        events: Sink,
+        proofs: Proofs,
+    ) -> Arc<Self> {
         let serving = Serving {
             origins: Origins::new(&app.origins, None),
             app: Arc::clone(app),
+            tls,
         };
         Arc::new(Self {
             id: app.id,
@@ -81,10 +92,11 @@ impl Service {
         self.serving.load_full()
     }
 
-    pub(super) fn update(&self, app: &Arc<App>) {
+    pub(super) fn update(&self, app: &Arc<App>, tls: Option<Arc<Endpoint>>) {
         let serving = Serving {
             origins: Origins::new(&app.origins, Some(&self.serving.load().origins)),
             app: Arc::clone(app),
+            tls,
         };
         self.serving.store(Arc::new(serving));
     }
@@ -99,6 +111,7 @@ impl Service {
             active: self.admission.active(),
             totals: Totals::of(&self.stats),
             origins: serving.origins.snapshot(app.ports),
+            tls: serving.tls.as_ref().map(|endpoint| endpoint.status()),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) struct Stats {
     pub(super) connections: Counter,
     pub(super) refused: Counter,
     pub(super) evicted: Counter,
+    pub(super) tls_errors: Counter,
     pub(super) origin_errors: Counter,
     pub(super) accept_errors: Counter,
     pub(super) dropped_datagrams: Counter,
@@ -40,6 +41,8 @@ pub struct Totals {
     pub refused: u64,
     /// UDP sessions that made room for newer ones, because their clients had not proved to be real.
     pub evicted: u64,
+    /// Connections that ended in a TLS handshake, with the client or with every origin.
+    pub tls_errors: u64,
     /// Connections and sessions for which no origin could be reached.
     pub origin_errors: u64,
     /// Times that a connection could not be accepted, for want of file descriptors or the like.
@@ -69,6 +72,7 @@ impl Totals {
             connections: sum(|stats| &stats.connections),
             refused: sum(|stats| &stats.refused),
             evicted: sum(|stats| &stats.evicted),
+            tls_errors: sum(|stats| &stats.tls_errors),
             origin_errors: sum(|stats| &stats.origin_errors),
             accept_errors: sum(|stats| &stats.accept_errors),
             dropped_datagrams: sum(|stats| &stats.dropped_datagrams),

@@ -1,6 +1,6 @@
 //! One TCP connection, from its admission to its end.
 
-mod copy;
+pub(super) mod copy;
 mod direction;
 mod pipe;
 mod relay;
@@ -18,13 +18,14 @@ use super::{
     clock::Idle,
     origins::Held,
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
-    socket,
+    socket, tls,
 };
 use crate::{
     config::{ProxyProtocol, Transport},
     event::Status,
 };
-use relay::{End, Side, relay};
+use relay::relay;
+pub(super) use relay::{End, Side};
 
 /// Carries bytes between a client that has come to `edge` (perhaps a wildcard) and an origin.
 pub(super) fn serve(
@@ -38,14 +39,18 @@ pub(super) fn serve(
 }
 
 async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
+    if let Some(endpoint) = account.serving.tls.clone() {
+        // Apart, so that connections without TLS stay small.
+        return Box::pin(tls::carry(client, edge, account, &endpoint)).await;
+    }
     let reached = tokio::select! {
         biased;
-        reached = reach(&account, edge.port()) => reached,
+        reached = reach(&account, edge.port(), async |origin| Ok(origin)) => reached,
         // Nobody waits for the origin any more.
         _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
     };
     let Reached {
-        stream: origin,
+        origin,
         address,
         held: _held,
     } = match reached {
@@ -83,13 +88,13 @@ pub(super) fn reset(stream: &TcpStream) {
 
 /// A connection that its peer sees reset, unless it ends in order: what is cut short must not look
 /// complete.
-struct ResetOnDrop {
-    stream: TcpStream,
+pub(super) struct ResetOnDrop {
+    pub(super) stream: TcpStream,
     in_order: Cell<bool>,
 }
 
 impl ResetOnDrop {
-    fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             in_order: Cell::new(false),
@@ -97,7 +102,7 @@ impl ResetOnDrop {
     }
 
     /// What was sent is delivered, and FIN behind it.
-    fn end_in_order(&self) {
+    pub(super) fn end_in_order(&self) {
         self.in_order.set(true);
     }
 }
@@ -110,30 +115,49 @@ impl Drop for ResetOnDrop {
     }
 }
 
-/// A connection to an origin, which counts it until the end.
-struct Reached {
-    stream: TcpStream,
-    address: SocketAddr,
-    held: Held,
+/// Why an origin that was reached does not get the connection.
+pub(super) enum Refusal {
+    /// Another may.
+    OfOrigin(Status),
+    /// None would: the client is to blame.
+    OfClient(Status),
 }
 
-/// Connects to the first origin that can be reached.
+/// A connection to an origin, which counts it until the end.
+pub(super) struct Reached<T> {
+    pub(super) origin: T,
+    pub(super) address: SocketAddr,
+    pub(super) held: Held,
+}
+
+/// Connects to the first origin that can be reached and `greet`ed.
 ///
 /// # Errors
 /// The status of the last attempt.
-async fn reach(account: &Account, edge_port: u16) -> Result<Reached, Status> {
+pub(super) async fn reach<T>(
+    account: &Account,
+    edge_port: u16,
+    greet: impl AsyncFn(TcpStream) -> Result<T, Refusal>,
+) -> Result<Reached<T>, Status> {
     let mut status = Status::ORIGIN_CONNECT_ERROR;
     for held in account.serving.origins.attempts(account.client.ip()) {
         let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);
         match timeout(limit, connect(address)).await {
             Ok(Ok(stream)) => {
-                held.reached(Some(began.elapsed()));
-                return Ok(Reached {
-                    stream,
-                    address,
-                    held,
-                });
+                let after = began.elapsed();
+                match greet(stream).await {
+                    Ok(origin) => {
+                        held.reached(Some(after));
+                        return Ok(Reached {
+                            origin,
+                            address,
+                            held,
+                        });
+                    }
+                    Err(Refusal::OfOrigin(refused)) => status = refused,
+                    Err(Refusal::OfClient(refused)) => return Err(refused),
+                }
             }
             Ok(Err(error)) => status = connect_status(&error),
             Err(_elapsed) => status = Status::ORIGIN_CONNECT_TIMED_OUT,
@@ -170,7 +194,7 @@ fn connect_status(error: &io::Error) -> Status {
 }
 
 /// What the origin gets before the first byte of the client.
-fn header(client: &TcpStream, edge: SocketAddr, account: &Account) -> Option<Header> {
+pub(super) fn header(client: &TcpStream, edge: SocketAddr, account: &Account) -> Option<Header> {
     let ends = || Ends {
         client: account.client,
         // The listener may be bound to the wildcard.
@@ -183,7 +207,7 @@ fn header(client: &TcpStream, edge: SocketAddr, account: &Account) -> Option<Hea
     }
 }
 
-fn note_round_trips(client: &TcpStream, origin: &TcpStream, account: &Account) {
+pub(super) fn note_round_trips(client: &TcpStream, origin: &TcpStream, account: &Account) {
     if account.wants_round_trips() {
         account.set_round_trips(RoundTrips {
             client: socket::round_trip(client),
@@ -192,7 +216,7 @@ fn note_round_trips(client: &TcpStream, origin: &TcpStream, account: &Account) {
     }
 }
 
-fn status(end: &End) -> Status {
+pub(super) fn status(end: &End) -> Status {
     match end {
         End::Closed => Status::CLOSED,
         End::Idle {

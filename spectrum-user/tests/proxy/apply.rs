@@ -12,6 +12,7 @@ use spectrum_user::{
     config::{App, AppId, PortRange, ProxyProtocol, Transport},
     event::Kind,
     proxy::{ApplyError, Changes, Drained},
+    tls::Endpoints,
 };
 
 use crate::stage::*;
@@ -242,7 +243,7 @@ fn two_proxies_do_not_share_an_address() {
     };
     let second = Proxy::start(settings, Sink::discard()).unwrap();
     for app in [udp, tcp] {
-        let error = block_on(second.apply(&[app.into()])).unwrap_err();
+        let error = block_on(second.apply(&[app.into()], &Endpoints::default())).unwrap_err();
         assert!(matches!(error, ApplyError::Bind { .. }), "{error}");
     }
 }

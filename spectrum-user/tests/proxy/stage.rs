@@ -22,6 +22,7 @@ use spectrum_user::{
     },
     event::{self, Kind, Record},
     proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
+    tls::Endpoints,
 };
 
 /// For what should come at once, on a machine that may be busy.
@@ -47,6 +48,7 @@ pub(crate) fn take_turn() {
 pub(crate) struct Stage {
     proxy: Option<Proxy>,
     events: event::Receiver,
+    tls: Mutex<Endpoints>,
     files: usize,
 }
 
@@ -74,6 +76,7 @@ impl Stage {
         let stage = Self {
             proxy: Some(proxy),
             events,
+            tls: Mutex::default(),
             files,
         };
         stage.apply(apps).unwrap();
@@ -82,7 +85,17 @@ impl Stage {
 
     pub(crate) fn apply(&self, apps: &[App]) -> Result<Changes, ApplyError> {
         let apps: Vec<_> = apps.iter().cloned().map(Arc::new).collect();
-        block_on(self.proxy.as_ref().unwrap().apply(&apps))
+        let tls = Endpoints::read(apps.iter().map(|app| &**app), &Endpoints::default());
+        let tls = tls.unwrap_or_else(|errors| panic!("{errors}"));
+        *self.tls.lock().unwrap() = tls.clone();
+        block_on(self.proxy.as_ref().unwrap().apply(&apps, &tls))
+    }
+
+    /// As often as the daemon looks until a change takes effect.
+    pub(crate) fn look_at_certificates(&self) {
+        let tls = self.tls.lock().unwrap().clone();
+        tls.look();
+        tls.look();
     }
 
     pub(crate) fn snapshot(&self, name: &str) -> AppSnapshot {
@@ -220,8 +233,10 @@ pub(crate) fn app(
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(5),
             idle: Duration::from_secs(60),
         },
         limits: Limits {

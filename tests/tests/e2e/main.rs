@@ -29,6 +29,7 @@ mod rates;
 mod reload;
 mod replay;
 mod rules;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let groups = [
         lab::CASES,
         programs::CASES,
+        tls::CASES,
         filter::CASES,
         guide::CASES,
         handshake::CASES,

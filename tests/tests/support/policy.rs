@@ -79,8 +79,10 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
         },
         limits: Limits {

@@ -1,6 +1,6 @@
 //! A document of `apps.d/`.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use toml::Spanned;
 
@@ -8,6 +8,7 @@ use super::{
     address::{self, Protocol},
     health, origins, protection, scalar,
     table::{Report, Table, Wrong},
+    tls,
     value::Value,
 };
 use crate::config::{
@@ -19,6 +20,9 @@ use crate::config::{
 
 /// Enough for any way to an origin that is worth having; a client waits all that time.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// A few round trips on the worst of lines; whoever takes longer holds a place for nothing.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Longer than the keepalives of what people leave open (SSH, MQTT, pools of databases), and
 /// short enough that dead peers do not pile up.
@@ -89,8 +93,14 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let health = health::read(&mut root, name.as_ref().map(|name| name.get_ref().as_str()));
     let (proxy_protocol, proxy_protocol_on) = proxy_protocol(&mut root, protocol.as_ref());
     let ip_firewall = root.get_or("ip_firewall", true, Value::boolean);
+    let tls = tls::read(
+        &mut root,
+        protocol.as_ref(),
+        source.path.parent().unwrap_or(Path::new("")),
+        name.as_ref().map(|name| name.get_ref().as_str()),
+    );
     refuse_unserved(&mut root);
-    let timeouts = timeouts(&mut root, transport);
+    let timeouts = timeouts(&mut root, transport, tls.is_some());
     let limits = limits(&mut root);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
@@ -121,6 +131,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
             health,
             proxy_protocol,
             proxy_protocol_on,
+            tls,
             timeouts,
             limits,
             ip_firewall,
@@ -257,17 +268,6 @@ fn proxy_protocol(
 
 /// Values that the format knows and this version does not serve.
 fn refuse_unserved(root: &mut Table<'_>) {
-    root.get("tls", |value| {
-        let words = ["off", "flexible", "full", "strict"].map(|word| (word, word));
-        match value.choice(&words)? {
-            "off" => Ok(()),
-            other => Err(Wrong::new(
-                format!("`{other}` is not served by this version"),
-                "expected `off`",
-            )
-            .help("with `off`, TLS passes through to the origin untouched")),
-        }
-    });
     root.get("traffic_type", |value| {
         let words = ["direct", "http", "https"].map(|word| (word, word));
         match value.choice(&words)? {
@@ -281,7 +281,7 @@ fn refuse_unserved(root: &mut Table<'_>) {
     });
 }
 
-fn timeouts(root: &mut Table<'_>, transport: Option<Transport>) -> Timeouts {
+fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, speaks_tls: bool) -> Timeouts {
     let mut table = root.table("timeouts");
     let is_udp = transport == Some(Transport::Udp);
     let connect = table.get("connect", |value| {
@@ -293,6 +293,13 @@ fn timeouts(root: &mut Table<'_>, transport: Option<Transport>) -> Timeouts {
         }
         scalar::duration(value, MIN_CONNECT..=MAX_CONNECT)
     });
+    let handshake = table.get("handshake", |value| {
+        if !speaks_tls {
+            return Err(Wrong::new("this app shakes no hands", "without effect")
+                .help("it goes with `tls` other than `off`; remove it otherwise"));
+        }
+        scalar::duration(value, MIN_CONNECT..=MAX_CONNECT)
+    });
     let idle = if is_udp { UDP_IDLE } else { TCP_IDLE };
     let idle = table.get_or("idle", idle, |value| {
         scalar::duration(value, MIN_IDLE..=MAX_IDLE)
@@ -300,6 +307,7 @@ fn timeouts(root: &mut Table<'_>, transport: Option<Transport>) -> Timeouts {
     table.finish();
     Timeouts {
         connect: connect.map_or(CONNECT, Spanned::into_inner),
+        handshake: handshake.map_or(HANDSHAKE, Spanned::into_inner),
         idle,
     }
 }

@@ -213,15 +213,17 @@ impl<'a> Table<'a> {
         convert: impl Fn(Value<'a>) -> Result<T, Wrong>,
     ) -> Option<Spanned<Vec<Spanned<T>>>> {
         let list = self.list(key, convert)?;
-        let is_empty = matches!(
-            self.value(key).map(|value| value.get()),
-            Some(DeValue::Array(items)) if items.is_empty()
-        );
-        if is_empty {
+        if self.is_empty_list(key) {
             let wrong = Wrong::new("the list is empty", "expected at least one item").help(help);
             self.wrong(key, list.span(), wrong);
         }
         Some(list)
+    }
+
+    /// Whether the field is a list without items.
+    pub(super) fn is_empty_list(&mut self, key: &'static str) -> bool {
+        let value = self.value(key).map(Value::get);
+        matches!(value, Some(DeValue::Array(items)) if items.is_empty())
     }
 
     /// The table `key`; an empty one if it is not there.

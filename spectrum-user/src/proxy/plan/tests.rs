@@ -37,8 +37,10 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
+            handshake: Duration::from_secs(10),
             idle: Duration::from_secs(1),
         },
         limits: Limits {

@@ -13,7 +13,7 @@ thread_local! {
 }
 
 /// Not to be nested.
-pub(super) fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(in crate::proxy) fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| use_it(buffer))
 }
 

@@ -14,14 +14,14 @@ use super::direction::{Direction, Failure};
 use crate::proxy::{account::Account, clock::Idle};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::proxy) enum Side {
     Client,
     Origin,
 }
 
 /// Why a relay is over.
 #[derive(Debug)]
-pub(super) enum End {
+pub(in crate::proxy) enum End {
     /// Both sides have closed, and got all that the other had sent.
     Closed,
     /// Nothing happened for the idle timeout. Nothing is on the way.
