@@ -6,7 +6,7 @@ use std::{borrow::Borrow, collections::BTreeMap, ops::RangeInclusive};
 use arbitrary::{Arbitrary, Unstructured};
 use spectrum_common::{
     app::{App, mode},
-    geo::Answers,
+    geo::{ANYWHERE, Answers},
     reason::Reason,
     signature::{SignatureMask, SignatureRule, SignatureSet},
 };
@@ -20,6 +20,7 @@ use spectrum_user::{
         rule::{Action, Conditions, Family, Flags, Payload, Rule},
     },
     dataplane::signatures::{Placed, Signature},
+    geo::{Country, Place, Question},
 };
 
 use crate::frame::{PORTS, Shape};
@@ -40,6 +41,8 @@ struct Wanted {
     port: Option<(u8, u8)>,
     flags: Option<(u8, u8)>,
     payload: Option<(u8, [u8; 3], u8)>,
+    countries: Option<u8>,
+    asns: Option<u8>,
     action: u8,
     mode: u8,
 }
@@ -69,9 +72,10 @@ pub fn run(data: &[u8]) {
         .zip(case.mitigations.iter().flatten())
         .map(mitigation)
         .collect();
+    let mut asked = Asked::default();
     let of_rules = rules
         .iter()
-        .map(|(rule, scope)| Signature::of_rule(rule, *scope));
+        .map(|(rule, scope)| asked.signature(rule, *scope));
     let wanted: Vec<Signature> = of_rules.chain(mitigations.iter().copied()).collect();
     for signature in &wanted {
         let scoped = signature.scope();
@@ -100,7 +104,7 @@ pub fn run(data: &[u8]) {
         if packet.kind != Kind::Addressed || !packet.has_ports {
             continue;
         }
-        let tables = InMemory(&placed, Answers::default());
+        let tables = InMemory(&placed, asked.answers(place(&packet)));
         let found = signatures::judge(&tables, frame.as_slice(), &packet, SLOT, &app);
         let searched = searched(&rules, &mitigations, &frame, &packet);
         assert_eq!(found, searched, "{packet:?}\n{rules:#?}\n{mitigations:?}");
@@ -146,7 +150,8 @@ fn rule((id, wanted): (u32, &Wanted)) -> (Rule, u32) {
             offset: (offset % 30).into(),
             bytes: bytes[..usize::from(length % 3) + 1].to_vec(),
         }),
-        ..Conditions::default()
+        countries: chosen(wanted.countries, countries()),
+        asns: chosen(wanted.asns, ASNS),
     };
     let rule = Rule {
         id,
@@ -158,8 +163,71 @@ fn rule((id, wanted): (u32, &Wanted)) -> (Rule, u32) {
     (rule, (wanted.scope % 3).into())
 }
 
+/// Those of three whose bits are set, at least one; none if there is no such condition.
+fn chosen<T>(bits: Option<u8>, these: [T; 3]) -> Vec<T> {
+    let bits = bits.map_or(0, |bits| bits % 7 + 1);
+    let these = (0..).zip(these);
+    let chosen = these.filter(|(number, _)| bits >> number & 1 != 0);
+    chosen.map(|(_, this)| this).collect()
+}
+
 fn range<T: Ord>(a: T, b: T) -> RangeInclusive<T> {
     if a <= b { a..=b } else { b..=a }
+}
+
+/// Where sources are; the last is what nobody knows.
+fn countries() -> [Country; 3] {
+    ["DE", "KP", "XX"].map(|code| Country::parse(code).unwrap())
+}
+
+const ASNS: [u32; 3] = [64_496, 64_497, 0];
+
+/// Where the source of a packet is.
+fn place(packet: &Packet) -> Place {
+    let number = packet.source.low_bits() as usize % 8;
+    Place {
+        country: countries()[number % 3],
+        asn: ASNS[number / 3],
+    }
+}
+
+/// The questions that rules ask about places.
+#[derive(Default)]
+struct Asked(Vec<Question>);
+
+impl Asked {
+    fn signature(&mut self, rule: &Rule, scope: u32) -> Signature {
+        let mut signature = Signature::of_rule(rule, scope);
+        signature.rule.countries = self.number(rule.conditions.asked_country());
+        signature.rule.asns = self.number(rule.conditions.asked_asn());
+        signature
+    }
+
+    fn number(&mut self, question: Option<Question>) -> u8 {
+        let number = question.map_or(ANYWHERE, |question| {
+            let known = self.0.iter().position(|asked| *asked == question);
+            Self::number_at(known.unwrap_or_else(|| {
+                self.0.push(question);
+                self.0.len() - 1
+            }))
+        });
+        number.try_into().unwrap()
+    }
+
+    /// The twelve that there may be are in both words of the answers.
+    fn number_at(index: usize) -> u32 {
+        10 * (u32::try_from(index).unwrap() + 1)
+    }
+
+    fn answers(&self, place: Place) -> Answers {
+        let mut answers = Answers::default();
+        for (index, question) in self.0.iter().enumerate() {
+            let number = Self::number_at(index);
+            let word = &mut answers.words[number as usize / 64];
+            *word |= u64::from(question.answer(place)) << (number % 64);
+        }
+        answers
+    }
 }
 
 fn mitigation((id, learned): (u32, &Learned)) -> Signature {
@@ -238,6 +306,7 @@ fn searched(
 
 /// Whether a packet is all that a rule says.
 fn matches(conditions: &Conditions, frame: &[u8], packet: &Packet) -> bool {
+    let place = place(packet);
     let start = usize::from(packet.payload_offset);
     let payload = &frame[start..start + usize::from(packet.payload_length)];
     let within = |range: &Option<RangeInclusive<u16>>, value: u16| {
@@ -269,6 +338,8 @@ fn matches(conditions: &Conditions, frame: &[u8], packet: &Packet) -> bool {
             let rest = payload.get(usize::from(wanted.offset)..);
             rest.is_some_and(|rest| rest.starts_with(&wanted.bytes))
         })
+        && (conditions.countries.is_empty() || conditions.countries.contains(&place.country))
+        && (conditions.asns.is_empty() || conditions.asns.contains(&place.asn))
 }
 
 /// The maps' contents, and what holds for the source. No packet is within a rate, so that every match shows.

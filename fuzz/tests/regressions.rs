@@ -23,6 +23,7 @@ fn no_input_that_was_ever_found_is_a_finding_again() -> io::Result<()> {
 fn every_target_begins_with_something_and_holds() -> io::Result<()> {
     for (name, target) in ALL {
         let seeds = files(&Path::new("seeds").join(name))?;
+        assert!(!seeds.is_empty(), "{name} has no seeds");
         for file in seeds {
             eprintln!("{}", file.display());
             target(&fs::read(file)?);
