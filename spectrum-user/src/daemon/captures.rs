@@ -19,8 +19,8 @@ use spectrum_common::{reason::Reason, sample::BYTES};
 use spectrum_ebpf::{parse::Kind, verdict::Outcome};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinSet,
-    time::timeout,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, timeout},
 };
 
 use super::shield::{SAMPLE_BATCH, Seen};
@@ -31,14 +31,17 @@ use crate::{
     dataplane::{clock, samples::Sample},
 };
 
-/// Captures at once.
+/// Captures at once, those included of which a client has still to read the end.
 const MOST: usize = 8;
 
 /// Samples that wait for a client to read: some two megabytes, and more than come in the time
 /// between two looks.
 const QUEUE: usize = 2 * SAMPLE_BATCH;
 
-/// How long clients may take to read the last samples when the daemon stops.
+/// How long clients may take to read the last samples of a capture that is over.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The same when the daemon stops.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Numbers of `enum xdp_action`.
@@ -52,6 +55,8 @@ mod xdp_action {
 #[derive(Default)]
 pub(super) struct Captures {
     running: Vec<Running>,
+    /// Those that are over, but for what their clients have still to read.
+    ending: Vec<Ending>,
     tasks: JoinSet<()>,
 }
 
@@ -61,6 +66,12 @@ struct Running {
     lost: Arc<AtomicU64>,
     /// Why it ended, if not because the client had enough.
     why: oneshot::Sender<String>,
+    task: AbortHandle,
+}
+
+struct Ending {
+    task: AbortHandle,
+    deadline: Instant,
 }
 
 /// What a task sends.
@@ -79,8 +90,7 @@ impl Captures {
         interfaces: Vec<String>,
         reply: Reply,
     ) {
-        while self.tasks.try_join_next().is_some() {}
-        self.running.retain(|running| !running.queue.is_closed());
+        self.tidy(Instant::now());
         let wanted = match self.admit(filter, config) {
             Ok(wanted) => wanted,
             Err(error) => {
@@ -102,7 +112,7 @@ impl Captures {
                 .collect(),
             boot: clock::wall_time(Duration::ZERO),
         };
-        self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             if let Err(error) = task.run(reply, interfaces).await {
                 log::debug!("a capture ended: {error:#}");
             }
@@ -112,12 +122,13 @@ impl Captures {
             queue,
             lost,
             why,
+            task,
         });
     }
 
     fn admit(&self, filter: &Filter, config: &Config) -> Result<Wanted> {
         ensure!(
-            self.running.len() < MOST,
+            self.running.len() + self.ending.len() < MOST,
             "{MOST} captures run already\n  help: end one of them"
         );
         Wanted::new(filter, config, clock::since_boot())
@@ -125,7 +136,8 @@ impl Captures {
 
     /// Gives each capture what it wants of these samples.
     pub(super) fn offer(&mut self, samples: &[Seen]) {
-        self.running.retain(|running| {
+        self.tidy(Instant::now());
+        for running in &self.running {
             let wanted = samples.iter().filter(|seen| running.wanted.includes(seen));
             for seen in wanted {
                 let captured = Captured {
@@ -133,24 +145,43 @@ impl Captures {
                     app: seen.app,
                     sample: seen.sample,
                 };
-                match running.queue.try_send(captured) {
-                    Ok(()) => {}
-                    Err(mpsc::error::TrySendError::Full(_)) => {
-                        running.lost.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(mpsc::error::TrySendError::Closed(_)) => return false,
+                // Who has had enough misses nothing.
+                if let Err(mpsc::error::TrySendError::Full(_)) = running.queue.try_send(captured) {
+                    running.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            true
-        });
+        }
     }
 
     /// Ends all captures, and tells the clients why.
     pub(super) fn end(&mut self, why: &str) {
-        for Running { why: ended, .. } in self.running.drain(..) {
+        let deadline = Instant::now() + PATIENCE;
+        for running in self.running.drain(..) {
             // Whoever had enough does not ask why.
-            let _gone = ended.send(why.to_owned());
+            let _gone = running.why.send(why.to_owned());
+            self.ending.push(Ending {
+                task: running.task,
+                deadline,
+            });
         }
+    }
+
+    /// Takes note of captures that are over, and lets go of clients that do not read the end of theirs.
+    fn tidy(&mut self, now: Instant) {
+        while self.tasks.try_join_next().is_some() {}
+        let over = self
+            .running
+            .extract_if(.., |running| running.queue.is_closed());
+        self.ending.extend(over.map(|running| Ending {
+            task: running.task,
+            deadline: now + PATIENCE,
+        }));
+        self.ending.retain(|ending| {
+            if ending.deadline <= now {
+                ending.task.abort();
+            }
+            !ending.task.is_finished()
+        });
     }
 
     /// Lets clients read what is left of captures that were ended.

@@ -1,7 +1,13 @@
+use std::{fs, io::Write as _, os::unix::net::UnixStream};
+
 use spectrum_common::address::Address;
 use spectrum_ebpf::{parse::Packet as Facts, verdict::Verdict};
 
 use super::*;
+use crate::{
+    config,
+    control::{Request, Socket},
+};
 
 const APP: AppId = AppId([7; 16]);
 const EVERYTHING: Wanted = Wanted {
@@ -88,4 +94,49 @@ fn a_comment_says_what_became_of_a_packet() {
         sample.weight = weight;
         assert_eq!(comment(&sample, app), expected);
     }
+}
+
+/// Each would hold a queue of megabytes for as long as the daemon runs.
+#[tokio::test]
+async fn a_client_that_does_not_read_the_end_of_its_capture_is_let_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let document = dir.path().join("spectrum.toml");
+    fs::create_dir(dir.path().join("apps.d")).expect("a directory");
+    fs::write(&document, "interfaces = [\"lo\"]").expect("a file");
+    let config = config::load(&document).expect("a configuration");
+    let path = dir.path().join("control.sock");
+    let socket = Socket::bind(&path).expect("a socket");
+
+    let mut captures = Captures::default();
+    let mut clients = Vec::new();
+    for _ in 0..MOST {
+        let request = Request::Capture {
+            filter: Filter::default(),
+        };
+        let request = serde_json::to_string(&request).expect("a request");
+        let mut client = UnixStream::connect(&path).expect("a daemon");
+        client
+            .write_all(format!("{request}\n").as_bytes())
+            .expect("a daemon");
+        clients.push(client);
+        let (_, reply) = socket.accept().await;
+        captures.start(&Filter::default(), &config, vec!["lo".to_owned()], reply);
+    }
+    // More than a socket holds.
+    let later = clock::since_boot() + Duration::from_secs(1);
+    let samples = (0..QUEUE).map(|_| {
+        let mut wanted = seen(Outcome::Passed, None, "192.0.2.7");
+        wanted.sample.time = later;
+        wanted
+    });
+    captures.offer(&samples.collect::<Vec<_>>());
+    captures.end("its configuration has changed");
+
+    let refused = |captures: &Captures| captures.admit(&Filter::default(), &config).is_err();
+    captures.tidy(Instant::now());
+    assert!(refused(&captures));
+    captures.tidy(Instant::now() + PATIENCE);
+    while captures.tasks.join_next().await.is_some() {}
+    captures.tidy(Instant::now());
+    assert!(!refused(&captures));
 }
