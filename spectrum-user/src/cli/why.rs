@@ -87,7 +87,7 @@ pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
         (None, None) => Vec::new(),
     };
     let config = context.config.as_ref();
-    let listers = config.map(|config| Listers::read(config, &global.config));
+    let listers = config.map(|config| Listers::new(config, &global.config));
     for pinned in context.pinned()? {
         for app in &apps {
             why.verdicts.push(verdict(&pinned, app, source)?);

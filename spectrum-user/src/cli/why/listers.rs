@@ -1,6 +1,6 @@
 //! Who put an entry on a list: the maps only know that the documents or a feed did.
 
-use std::path::Path;
+use std::{cell::OnceCell, path::Path};
 
 use ipnet::IpNet;
 
@@ -15,19 +15,34 @@ pub(super) struct Listers<'a> {
     config: &'a Config,
     /// Where `config.host` was read.
     document: &'a Path,
-    feeds: Vec<(&'a Feed, Vec<IpNet>)>,
+    feeds: Vec<Copy<'a>>,
+}
+
+/// The copy of a feed, which may be long: read when it is first asked.
+struct Copy<'a> {
+    feed: &'a Feed,
+    state_dir: &'a Path,
+    prefixes: OnceCell<Vec<IpNet>>,
+}
+
+impl Copy<'_> {
+    fn prefixes(&self) -> &[IpNet] {
+        let read = || feeds::copy(self.feed, self.state_dir);
+        self.prefixes.get_or_init(read)
+    }
 }
 
 impl<'a> Listers<'a> {
-    pub(super) fn read(config: &'a Config, document: &'a Path) -> Self {
-        let state_dir = &config.host.state_dir;
-        let feeds = config.host.feeds.iter();
+    pub(super) fn new(config: &'a Config, document: &'a Path) -> Self {
+        let feeds = config.host.feeds.iter().map(|feed| Copy {
+            feed,
+            state_dir: &config.host.state_dir,
+            prefixes: OnceCell::new(),
+        });
         Self {
             config,
             document,
-            feeds: feeds
-                .map(|feed| (feed, feeds::copy(feed, state_dir)))
-                .collect(),
+            feeds: feeds.collect(),
         }
     }
 
@@ -78,9 +93,9 @@ impl<'a> Listers<'a> {
             is_its_list && does == action
         };
         let feeds = self.feeds.iter();
-        let found = feeds.filter(|(feed, listed)| concerns(feed) && list(listed));
+        let found = feeds.filter(|copy| concerns(copy.feed) && list(copy.prefixes()));
         found
-            .map(|(feed, _)| format!("feed {}", feed.name))
+            .map(|copy| format!("feed {}", copy.feed.name))
             .collect()
     }
 }
