@@ -17,6 +17,7 @@ pub mod decision;
 pub mod documents;
 pub mod feeds;
 mod frame;
+pub mod hostname;
 pub mod mitigation;
 pub mod packet;
 pub mod proxy_protocol;
@@ -27,12 +28,13 @@ pub mod signatures;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their binaries.
-pub const ALL: [(&str, Target); 9] = [
+pub const ALL: [(&str, Target); 10] = [
     ("packet", packet::run),
     ("answer", answer::run),
     ("decision", decision::run),
     ("signatures", signatures::run),
     ("mitigation", mitigation::run),
+    ("hostname", hostname::run),
     ("proxy_protocol", proxy_protocol::run),
     ("documents", documents::run),
     ("feeds", feeds::run),

@@ -15,6 +15,7 @@ mod place;
 mod prefix;
 mod protection;
 mod read;
+mod routing;
 pub mod rule;
 mod source;
 mod tls;
@@ -43,6 +44,7 @@ pub use protection::{
     Amplification, Ceiling, Datagrams, Mitigation, Mode, Protection, Rate, Sensitivity,
     SynChallenge, TcpSession, When,
 };
+pub use routing::{Route, RouteBy, Routing};
 pub use tls::{ClientTls, Fingerprint, KeyPair, OriginTls, Tls, TlsMode, TlsVersion, UnknownNames};
 
 use errors::Problem;

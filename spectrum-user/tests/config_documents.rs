@@ -54,6 +54,31 @@ fn assert_survives(app: &App) {
 }
 
 #[test]
+fn routes_are_written_back_as_they_are() {
+    let app = app("dns = { name = \"www.example.com\" }\n\
+         protocol = \"tcp/443\"\n\
+         origin_direct = [\"tcp://192.0.2.1:443\"]\n\
+         timeouts.handshake = \"3s\"\n\
+         [routing]\n\
+         by = \"tls\"\n\
+         unknown = \"refuse\"\n\
+         [[routing.routes]]\n\
+         hosts = [\"Git.example.com\", \"*.example.org\"]\n\
+         origin_direct = [\"tcp://192.0.2.2:443\", \"tcp://192.0.2.3:443\"]\n\
+         origins = { balance = \"least-connections\", backup = [\"tcp://192.0.2.3:443\"] }\n");
+    let routing = app.routing.clone().unwrap();
+    assert_eq!(
+        routing.routes[0].hosts,
+        ["git.example.com", "*.example.org"]
+    );
+    assert_eq!(routing.routes[0].origins.members.len(), 2);
+    let text = toml::to_string(&AppDocument::from(&app)).unwrap();
+    let again = self::app(&text);
+    let document = again.document.clone();
+    assert_eq!(again, App { document, ..app }, "{text}");
+}
+
+#[test]
 fn a_host_that_is_written_back_is_the_same_host() {
     let host = examples().host;
     let directory = tempfile::tempdir().unwrap();

@@ -25,6 +25,8 @@ mod origins;
 mod proofs;
 #[path = "proxy/relay.rs"]
 mod relay;
+#[path = "proxy/routes.rs"]
+mod routes;
 #[path = "proxy/stage.rs"]
 mod stage;
 #[path = "proxy/tls.rs"]

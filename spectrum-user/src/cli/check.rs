@@ -162,6 +162,15 @@ fn origins(app: &App) -> String {
     if lines.len() > 1 {
         lines.push(app.origins.balance.to_string());
     }
+    for route in app.routing.iter().flat_map(|routing| &routing.routes) {
+        let members = route.origins.members.iter();
+        let origins: Vec<String> = members.map(|member| origin(app, member)).collect();
+        lines.push(format!(
+            "{}: {}",
+            route.hosts.join(", "),
+            origins.join(", ")
+        ));
+    }
     if let Some(tls) = &app.tls {
         lines.push(format!("TLS {}", tls.mode()));
     }

@@ -2,7 +2,7 @@
 
 mod certificates;
 
-use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, iter, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -164,7 +164,7 @@ fn apps(apps: &[AppStatus]) -> String {
                 output::bytes(proxy.totals.ingress_bytes),
                 output::bytes(proxy.totals.egress_bytes),
             ]),
-            None => row.extend(std::iter::repeat_n("–".to_owned(), 4)),
+            None => row.extend(iter::repeat_n("–".to_owned(), 4)),
         }
         table.add_row(row);
     }
@@ -189,7 +189,10 @@ fn origins(apps: &[AppStatus]) -> String {
         "connects in",
     ]);
     for app in apps {
-        let origins = app.proxy.iter().map(|proxy| proxy.origins.as_slice());
+        let origins = app.proxy.iter().flat_map(|proxy| {
+            let routes = proxy.routes.iter().map(|route| route.origins.as_slice());
+            iter::once(proxy.origins.as_slice()).chain(routes)
+        });
         for origin in origins.filter(|origins| is_shown(origins)).flatten() {
             table.add_row([
                 app.name.clone(),

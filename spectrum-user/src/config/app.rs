@@ -8,6 +8,7 @@ use super::{
     health::Health,
     origins::{Origin, Origins},
     protection::Protection,
+    routing::Routing,
     tls::{Tls, TlsMode},
     words::words,
 };
@@ -30,6 +31,8 @@ pub struct App {
     pub proxy_protocol: ProxyProtocol,
     /// For UDP with `v2`: which datagrams of a session carry the header.
     pub proxy_protocol_on: HeaderOn,
+    /// `None`: all clients get the same origins.
+    pub routing: Option<Routing>,
     /// `None`: what comes is passed on as it is, TLS or not.
     pub tls: Option<Tls>,
     pub timeouts: Timeouts,
@@ -43,6 +46,11 @@ impl App {
     /// Transport and ports as documents have them: `tcp/22`.
     pub fn protocol(&self) -> String {
         format!("{}/{}", self.transport, self.ports)
+    }
+
+    /// Whether a client has to say something before it gets an origin.
+    pub fn reads_first(&self) -> bool {
+        self.tls.is_some() || self.routing.is_some()
     }
 
     /// What its document says of TLS.
@@ -218,7 +226,8 @@ words!(HeaderOn {
 pub struct Timeouts {
     /// For each attempt to reach an origin.
     pub connect: Duration,
-    /// For each TLS handshake, with the client or an origin.
+    /// For each TLS handshake, with the client or an origin, and for the message in which a client
+    /// names a host.
     pub handshake: Duration,
     /// Without a byte in either direction. A TCP connection is closed; a UDP session expires.
     pub idle: Duration,

@@ -5,6 +5,7 @@
 mod bounds;
 mod health;
 mod origins;
+mod routing;
 mod tls;
 
 use std::{
@@ -25,6 +26,7 @@ use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 use health::HealthTable;
 use origins::OriginsTable;
+use routing::RoutingTable;
 use tls::{ClientTlsTable, OriginTlsTable};
 
 /// An app in the words of its document.
@@ -49,6 +51,8 @@ pub struct AppDocument<'a> {
     limits: LimitsTable,
     timeouts: TimeoutsTable,
     origins: OriginsTable,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routing: Option<RoutingTable<'a>>,
     health: HealthTable,
     protection: ProtectionTable<'a>,
 }
@@ -311,10 +315,14 @@ impl<'a> From<&'a App> for AppDocument<'a> {
             },
             timeouts: TimeoutsTable {
                 connect: (!is_udp).then_some(app.timeouts.connect),
-                handshake: app.tls.is_some().then_some(app.timeouts.handshake),
+                handshake: app.reads_first().then_some(app.timeouts.handshake),
                 idle: app.timeouts.idle,
             },
-            origins: OriginsTable::new(app),
+            origins: OriginsTable::new(app, &app.origins),
+            routing: app
+                .routing
+                .as_ref()
+                .map(|routing| RoutingTable::new(app, routing)),
             health: HealthTable::new(app.health.as_ref()),
             protection: ProtectionTable::new(&app.protection, app.transport),
         }

@@ -8,6 +8,7 @@ mod host;
 mod origins;
 mod places;
 mod protection;
+mod routing;
 mod rules;
 mod scalar;
 mod table;

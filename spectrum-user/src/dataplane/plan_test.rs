@@ -55,6 +55,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        routing: None,
         tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

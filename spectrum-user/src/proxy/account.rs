@@ -146,6 +146,12 @@ impl Account {
         self.report(Kind::TlsError, status, Timestamp::now());
     }
 
+    /// The client is not wanted.
+    pub(super) fn filtered(&self, status: Status) {
+        self.share.stats().refused.add(1);
+        self.report(Kind::ClientFiltered, status, Timestamp::now());
+    }
+
     /// Received from the client.
     pub(super) fn ingress(&self, bytes: usize) {
         let bytes = bytes as u64;

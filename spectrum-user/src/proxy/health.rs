@@ -26,6 +26,7 @@ use tokio::{
 
 use super::{
     origins::{CheckSnapshot, OriginState},
+    routes::Routes,
     service::Service,
     tasks::report_panic,
 };
@@ -121,7 +122,9 @@ fn targets(services: &[Arc<Service>]) -> Vec<Target> {
             health: health.clone(),
             events: service.events.clone(),
         };
-        serving.origins.in_service().map(target).collect()
+        let routes = serving.routes.iter().flat_map(Routes::in_service);
+        let origins = serving.origins.in_service().chain(routes);
+        origins.map(target).collect()
     };
     services.iter().flat_map(of_service).collect()
 }

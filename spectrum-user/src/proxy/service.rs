@@ -9,6 +9,7 @@ use super::{
     limits::Admission,
     origins::{OriginSnapshot, Origins},
     proofs::Proofs,
+    routes::{self, RouteSnapshot, Routes},
     stats::{Stats, Totals},
     tasks::Tasks,
     udp::Newcomers,
@@ -34,6 +35,7 @@ pub(super) struct Service {
 pub(super) struct Serving {
     pub(super) app: Arc<App>,
     pub(super) origins: Origins,
+    pub(super) routes: Option<Routes>,
     /// `None`: what comes is passed on as it is.
     pub(super) tls: Option<Arc<Endpoint>>,
 }
@@ -61,6 +63,9 @@ pub struct AppSnapshot {
     #[serde(flatten)]
     pub totals: Totals,
     pub origins: Vec<OriginSnapshot>,
+    /// Clients that name these hosts get others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteSnapshot>,
     /// Absent where no TLS is spoken.
     pub tls: Option<EndpointStatus>,
 }
@@ -75,6 +80,7 @@ impl Service {
     ) -> Arc<Self> {
         let serving = Serving {
             origins: Origins::new(&app.origins, None),
+            routes: routes::of_app(app, None),
             app: Arc::clone(app),
             tls,
         };
@@ -93,8 +99,10 @@ impl Service {
     }
 
     pub(super) fn update(&self, app: &Arc<App>, tls: Option<Arc<Endpoint>>) {
+        let known = self.serving.load();
         let serving = Serving {
-            origins: Origins::new(&app.origins, Some(&self.serving.load().origins)),
+            origins: Origins::new(&app.origins, Some(&known.origins)),
+            routes: routes::of_app(app, known.routes.as_ref()),
             app: Arc::clone(app),
             tls,
         };
@@ -111,6 +119,10 @@ impl Service {
             active: self.admission.active(),
             totals: Totals::of(&self.stats),
             origins: serving.origins.snapshot(app.ports),
+            routes: {
+                let routes = serving.routes.as_ref();
+                routes.map_or_else(Vec::new, |routes| routes.snapshot(app.ports))
+            },
             tls: serving.tls.as_ref().map(|endpoint| endpoint.status()),
         }
     }

@@ -16,12 +16,13 @@ use tokio::{
 use super::{
     account::{Account, RoundTrips},
     clock::Idle,
-    origins::Held,
+    origins::{Held, Origins},
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
+    routes::Astray,
     socket, tls,
 };
 use crate::{
-    config::{ProxyProtocol, Transport},
+    config::{ProxyProtocol, RouteBy, Transport},
     event::Status,
 };
 use relay::relay;
@@ -43,9 +44,21 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
         // Apart, so that connections without TLS stay small.
         return Box::pin(tls::carry(client, edge, account, &endpoint)).await;
     }
+    let (origins, first) = match &account.serving.routes {
+        None => (&account.serving.origins, Vec::new()),
+        Some(routes) => match Box::pin(routes.choose(&client.stream, &account)).await {
+            Ok(chosen) => chosen,
+            Err(astray) => {
+                if matches!((&astray, routes.by), (Astray::Unknown, RouteBy::Tls)) {
+                    Box::pin(tls::refuse_name(client)).await;
+                }
+                return astray.close(&account, routes.by);
+            }
+        },
+    };
     let reached = tokio::select! {
         biased;
-        reached = reach(&account, edge.port(), async |origin| Ok(origin)) => reached,
+        reached = reach(origins, &account, edge.port(), async |origin| Ok(origin)) => reached,
         // Nobody waits for the origin any more.
         _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
     };
@@ -59,6 +72,12 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
     };
     let origin = ResetOnDrop::new(origin);
     let header = header(&client.stream, edge, &account);
+    // What was read in search of a name is sent on unchanged.
+    let opening = (!first.is_empty()).then(|| {
+        let header = header.as_deref().unwrap_or_default();
+        [header, &first].concat()
+    });
+    account.ingress(first.len());
     note_round_trips(&client.stream, &origin.stream, &account);
     account.opened(address);
 
@@ -66,7 +85,7 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
     let end = relay(
         &client.stream,
         &origin.stream,
-        header.as_deref(),
+        opening.as_deref().or(header.as_deref()),
         &idle,
         &account,
     )
@@ -135,12 +154,13 @@ pub(super) struct Reached<T> {
 /// # Errors
 /// The status of the last attempt.
 pub(super) async fn reach<T>(
+    origins: &Origins,
     account: &Account,
     edge_port: u16,
     greet: impl AsyncFn(TcpStream) -> Result<T, Refusal>,
 ) -> Result<Reached<T>, Status> {
     let mut status = Status::ORIGIN_CONNECT_ERROR;
-    for held in account.serving.origins.attempts(account.client.ip()) {
+    for held in origins.attempts(account.client.ip()) {
         let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);
         match timeout(limit, connect(address)).await {

@@ -23,7 +23,9 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, client, ser
 use super::{
     account::{Account, Spoken},
     clock::Idle,
+    origins::Origins,
     proxy_protocol::{ClientTls, Ends, encode_v2_tls},
+    routes::Astray,
     tcp::{self, End, Reached, Refusal, ResetOnDrop, Side, reach},
 };
 use crate::{
@@ -94,11 +96,18 @@ struct Session<'a> {
 impl Session<'_> {
     async fn open(&self, client: ResetOnDrop) -> Result<(Box<Client>, Reached<Origin>), Unopened> {
         let hello = self.hello(client).await?;
+        let origins = self.origins(&hello);
+        let Ok(origins) = origins else {
+            self.account
+                .note_tls(|tls| tls.client.status = TlsStatus::InvalidSni);
+            alert(hello.io, AlertDescription::UnrecognisedName).await;
+            return Err(Unopened::Tls(Status::BAD_SERVER_NAME));
+        };
         let offered = offered(&hello);
         match &self.terms.origin {
             Some(terms) if !offered.is_empty() => {
                 let header = self.header(&hello.io.stream, None);
-                let reached = self.reach_tls(terms, &offered, header.as_deref());
+                let reached = self.reach_tls(origins, terms, &offered, header.as_deref());
                 let reached = match unless_gone(&hello.io.stream, reached).await {
                     Err(Unopened::Tls(Status::CLIENT_HANDSHAKE_FAILED)) => {
                         alert(hello.io, AlertDescription::NoApplicationProtocol).await;
@@ -115,15 +124,29 @@ impl Session<'_> {
                 let client = self.finish(hello, Arc::clone(&self.terms.client)).await?;
                 let (stream, state) = client.get_ref();
                 let header = self.header(&stream.stream, Some(state));
-                let reached = self.reach_tls(terms, &[], header.as_deref());
+                let reached = self.reach_tls(origins, terms, &[], header.as_deref());
                 let reached = unless_gone(&stream.stream, reached).await?;
                 Ok((client, reached))
             }
             None => {
                 let client = self.finish(hello, Arc::clone(&self.terms.client)).await?;
-                let reached = unless_gone(&client.get_ref().0.stream, self.reach_plain()).await?;
+                let reached =
+                    unless_gone(&client.get_ref().0.stream, self.reach_plain(origins)).await?;
                 Ok((client, reached))
             }
+        }
+    }
+
+    /// Those that belong to the server that the client names.
+    fn origins(&self, hello: &StartHandshake<ResetOnDrop>) -> Result<&Origins, Astray> {
+        let serving = &self.account.serving;
+        let name = hello
+            .client_hello()
+            .server_name()
+            .map(str::to_ascii_lowercase);
+        match &serving.routes {
+            None => Ok(&serving.origins),
+            Some(routes) => routes.find(name.as_deref(), &serving.origins),
         }
     }
 
@@ -189,21 +212,22 @@ impl Session<'_> {
     }
 
     /// Reaches an origin that speaks no TLS.
-    async fn reach_plain(&self) -> Result<Reached<Origin>, Unopened> {
+    async fn reach_plain(&self, origins: &Origins) -> Result<Reached<Origin>, Unopened> {
         let greet = async |stream| Ok(Origin::Plain(ResetOnDrop::new(stream)));
-        let reached = reach(self.account, self.edge.port(), greet).await;
+        let reached = reach(origins, self.account, self.edge.port(), greet).await;
         reached.map_err(Unopened::Origin)
     }
 
     /// Reaches an origin that speaks TLS; it chooses among the protocols `offered`.
     async fn reach_tls(
         &self,
+        origins: &Origins,
         terms: &OriginTerms,
         offered: &[Vec<u8>],
         header: Option<&[u8]>,
     ) -> Result<Reached<Origin>, Unopened> {
         let greet = async |stream| self.greet(stream, terms, offered, header).await;
-        let reached = reach(self.account, self.edge.port(), greet).await;
+        let reached = reach(origins, self.account, self.edge.port(), greet).await;
         reached.map_err(|status| match status {
             Status::CLIENT_HANDSHAKE_FAILED
             | Status::ORIGIN_CERTIFICATE
@@ -347,6 +371,11 @@ fn offered(hello: &StartHandshake<ResetOnDrop>) -> Vec<Vec<u8>> {
     let hello = hello.client_hello();
     let offered = hello.alpn().into_iter().flatten();
     offered.map(<[u8]>::to_vec).collect()
+}
+
+/// Tells a client that the server it names is not served.
+pub(super) async fn refuse_name(client: ResetOnDrop) {
+    alert(client, AlertDescription::UnrecognisedName).await;
 }
 
 /// Ends a handshake whose first message was read.

@@ -233,6 +233,7 @@ pub(crate) fn app(
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        routing: None,
         tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

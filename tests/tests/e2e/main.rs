@@ -28,6 +28,7 @@ mod programs;
 mod rates;
 mod reload;
 mod replay;
+mod routing;
 mod rules;
 mod tls;
 
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         lab::CASES,
         programs::CASES,
         tls::CASES,
+        routing::CASES,
         filter::CASES,
         guide::CASES,
         handshake::CASES,

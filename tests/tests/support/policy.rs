@@ -79,6 +79,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        routing: None,
         tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(5),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{App, Member};
+use crate::config::{App, Member, Origins};
 
 #[derive(Serialize)]
 pub(super) struct OriginsTable {
@@ -21,8 +21,7 @@ pub(super) struct OriginsTable {
 }
 
 impl OriginsTable {
-    pub(super) fn new(app: &App) -> Self {
-        let origins = &app.origins;
+    pub(super) fn new(app: &App, origins: &Origins) -> Self {
         let url = |member: &Member| app.origin_url(&member.origin);
         let those = |are: fn(&Member) -> bool| {
             let members = origins.members.iter().filter(|member| are(member));

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     address::{self, Protocol},
-    health, origins, protection, scalar,
+    health, origins, protection, routing, scalar,
     table::{Report, Table, Wrong},
     tls,
     value::Value,
@@ -99,8 +99,15 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
         source.path.parent().unwrap_or(Path::new("")),
         name.as_ref().map(|name| name.get_ref().as_str()),
     );
+    let routing = routing::read(
+        &mut root,
+        protocol.as_ref(),
+        edge_ips.as_ref(),
+        tls.is_some(),
+    );
     refuse_unserved(&mut root);
-    let timeouts = timeouts(&mut root, transport, tls.is_some());
+    let reads_first = tls.is_some() || root.has("routing");
+    let timeouts = timeouts(&mut root, transport, reads_first);
     let limits = limits(&mut root);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
@@ -131,6 +138,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
             health,
             proxy_protocol,
             proxy_protocol_on,
+            routing,
             tls,
             timeouts,
             limits,
@@ -281,7 +289,7 @@ fn refuse_unserved(root: &mut Table<'_>) {
     });
 }
 
-fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, speaks_tls: bool) -> Timeouts {
+fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, reads_first: bool) -> Timeouts {
     let mut table = root.table("timeouts");
     let is_udp = transport == Some(Transport::Udp);
     let connect = table.get("connect", |value| {
@@ -294,9 +302,12 @@ fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, speaks_tls: bool
         scalar::duration(value, MIN_CONNECT..=MAX_CONNECT)
     });
     let handshake = table.get("handshake", |value| {
-        if !speaks_tls {
-            return Err(Wrong::new("this app shakes no hands", "without effect")
-                .help("it goes with `tls` other than `off`; remove it otherwise"));
+        if !reads_first {
+            return Err(
+                Wrong::new("this app shakes no hands", "without effect").help(
+                    "it goes with `tls` other than `off`, and with `routing`; remove it otherwise",
+                ),
+            );
         }
         scalar::duration(value, MIN_CONNECT..=MAX_CONNECT)
     });

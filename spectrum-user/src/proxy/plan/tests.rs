@@ -37,6 +37,7 @@ fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        routing: None,
         tls: None,
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
