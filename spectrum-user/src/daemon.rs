@@ -7,9 +7,8 @@ mod addresses;
 mod capabilities;
 mod captures;
 mod handshake;
-mod lists;
 mod mitigator;
-mod places;
+mod others;
 mod recent;
 mod reload;
 mod shield;
@@ -33,6 +32,7 @@ use self::{
     captures::Captures,
     handshake::Handshake,
     mitigator::Mitigator,
+    others::Others,
     recent::{RecentDrops, Sampled},
     shield::Shield,
     signals::Signals,
@@ -43,10 +43,7 @@ use crate::{
     config::{self, AppId, Config, Mode},
     control::{Reply, Request, Socket},
     dataplane::{events::Reader, room},
-    event,
-    feeds::Feeds,
-    geo::Databases,
-    mitigation,
+    event, mitigation,
     proxy::{self, Proxy},
     status::{self, DaemonStatus, Lists, Status},
     tls::{self, Endpoints},
@@ -135,8 +132,7 @@ struct Daemon {
     events: event::Sink,
     event_log: event::Writer,
     recent: RecentDrops,
-    feeds: Feeds,
-    databases: Databases,
+    others: Others,
     started: Timestamp,
     configured: Timestamp,
     /// Tasks that only bring things here; ended with the daemon.
@@ -166,12 +162,10 @@ impl Daemon {
         )?;
         proxy.apply(&config.apps, &tls).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
-        let mut feeds = lists::feeds();
-        lists::follow(&mut feeds, &config);
-        let mut databases = Databases::default();
-        places::follow(&mut databases, &config).await;
-        let listed = lists::of_feeds(&feeds, &config);
-        let mut shield = Shield::raise(&config, listed, databases.places())?;
+        let mut others = Others::new();
+        let draft = others.known().draft(&config);
+        others.adopt(draft, &config);
+        let mut shield = Shield::raise(&config, others.say(&config))?;
         let handshake = Handshake::new(&config.host.control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
 
@@ -192,8 +186,7 @@ impl Daemon {
             events,
             event_log,
             recent: RecentDrops::default(),
-            feeds,
-            databases,
+            others,
             started: now,
             configured: now,
             tasks,
@@ -232,21 +225,14 @@ impl Daemon {
                 () = self.watch.changed() => self.want(Cause::Documents("a document changed")),
                 done = self.work.done() => self.go_on(done).await,
                 Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
-                update = self.feeds.updated() => {
-                    if self.feeds.take(update) {
-                        self.want(Cause::Others);
-                    }
-                }
-                update = self.databases.updated() => self.take_places(update),
+                update = self.others.feeds.updated() => self.take_list(update),
+                update = self.others.databases.updated() => self.take_places(update),
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
                 sources = proofs.take() => self.learn(sources),
                 _ = renewal.tick() => self.renew_sources(),
                 _ = certificates.tick() => self.look_at_certificates(),
                 _ = windows.tick() => self.look_at_samples(),
-                _ = addresses.tick() => {
-                    let followed = self.shield.follow_addresses(&self.config);
-                    note(followed.map(|_| ()), "cannot follow the addresses of the interfaces");
-                }
+                _ = addresses.tick() => self.follow_addresses(),
                 _ = marking.tick() => self.handshake.keep(&self.config, &mut self.shield),
                 _ = housekeeping.tick() => {
                     note(self.shield.tidy(), "cannot tidy the lists");
@@ -378,9 +364,9 @@ impl Daemon {
 
     fn lists(&self) -> Lists {
         Lists {
-            feeds: self.feeds.statuses(),
-            databases: self.databases.statuses(),
-            documents: lists::documented(&self.config),
+            feeds: self.others.feeds.statuses(),
+            databases: self.others.databases.statuses(),
+            documents: others::documented(&self.config),
             operator: self.shield.operator_entries(),
         }
     }

@@ -4,6 +4,7 @@
 //! Each feed has a task that looks at its source and tells the daemon what it found. Nothing here
 //! knows maps: what a feed lists goes to the data plane as [`Prefixes`].
 
+mod draft;
 mod fetch;
 pub mod parse;
 mod room;
@@ -22,6 +23,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use self::draft::{Draft, Known};
 use self::{
     fetch::{Edition, Fetched},
     room::Room,
@@ -118,37 +120,19 @@ impl Feeds {
         }
     }
 
-    /// Follows these feeds from now on: those that are new start with their copy in `state_dir`,
-    /// those that changed start anew, the others go on. `documents`: the entries that these list.
-    pub fn follow(
+    fn start(
         &mut self,
-        feeds: &[Feed],
-        protected: &[IpNet],
-        documents: usize,
-        state_dir: &Path,
-    ) {
-        let mut spared = protected.to_vec();
-        spared.extend(spare::session());
-        self.held.retain(|name, held| {
-            let stays = held.spared == spared && feeds.contains(&held.feed);
-            if !stays {
-                held.task.abort();
-                self.room.release(name);
-            }
-            stays
-        });
-        self.room.set_documents(documents);
-        for feed in feeds {
-            if !self.held.contains_key(&feed.name) {
-                let held = self.start(feed, &spared, Store::new(state_dir));
-                self.held.insert(feed.name.clone(), held);
-            }
-        }
-    }
-
-    fn start(&mut self, feed: &Feed, spared: &[IpNet], store: Store) -> Held {
+        feed: Feed,
+        spared: Vec<IpNet>,
+        store: Store,
+        copy: Result<Contents>,
+    ) -> Held {
         let mut error = None;
-        let contents = self.load_copy(feed, spared, &store).unwrap_or_else(|why| {
+        let admitted = copy.and_then(|copy| {
+            self.room.claim(&feed, copy.entries)?;
+            Ok(copy)
+        });
+        let contents = admitted.unwrap_or_else(|why| {
             log::warn!("feed {}: its copy is of no use: {why:#}", feed.name);
             error = Some(format!("{why:#}"));
             Contents::default()
@@ -156,15 +140,15 @@ impl Feeds {
         let wake = Arc::new(Notify::new());
         let watch = Watch {
             feed: feed.clone(),
-            spared: spared.to_vec(),
+            spared: spared.clone(),
             store,
             room: Arc::clone(&self.room),
             edition: contents.edition.clone(),
         };
         let task = watch.run(Arc::clone(&wake), self.updates_in.clone());
         Held {
-            feed: feed.clone(),
-            spared: spared.to_vec(),
+            feed,
+            spared,
             contents,
             coming: None,
             refused: None,
@@ -174,15 +158,6 @@ impl Feeds {
             wake,
             task: self.tasks.spawn(task),
         }
-    }
-
-    fn load_copy(&self, feed: &Feed, spared: &[IpNet], store: &Store) -> Result<Contents> {
-        let Some((body, about)) = store.load(feed) else {
-            return Ok(Contents::default());
-        };
-        let contents = read(feed, spared, &body, about.edition, about.fetched)?;
-        self.room.claim(feed, contents.entries)?;
-        Ok(contents)
     }
 
     /// Waits for the next thing that a task found. Cancel-safe.

@@ -19,7 +19,7 @@ use serde::Serialize;
 pub(crate) use self::places::Run;
 pub use self::{
     country::Country,
-    databases::{DatabaseStatus, Databases, Update},
+    databases::{DatabaseStatus, Databases, Draft, Known, Update},
     places::{Place, Places, Range, Ranges},
     question::Question,
 };

@@ -7,10 +7,10 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use super::{
-    Daemon, Loaded, lists, note, places,
-    shield::{Brief, Prepared},
+    Daemon, Loaded, note,
+    shield::Prepared,
     watch::Watch,
-    work::{Cause, Done},
+    work::{Cause, Documents, Done, Goal},
 };
 use crate::config::Config;
 
@@ -27,94 +27,90 @@ impl Daemon {
         self.begin();
     }
 
+    /// Applies what has become of the addresses of the interfaces; what has failed is tried again
+    /// with the rest.
+    pub(super) fn follow_addresses(&mut self) {
+        match self.shield.has_other_addresses(&self.config) {
+            Ok(true) if !self.work.is_owed() => self.want(Cause::Others),
+            Ok(_) => {}
+            Err(error) => log::error!("cannot follow the addresses of the interfaces: {error:#}"),
+        }
+    }
+
     fn begin(&mut self) {
         match self.work.next() {
-            Some(cause @ Cause::Documents(why)) => {
+            Some(Cause::Documents(why)) => {
                 log::info!("reloading: {why}");
                 self.work
-                    .load(cause, self.options.clone(), self.tls.clone());
+                    .load(self.options.clone(), self.tls.clone(), self.others.known());
             }
-            Some(cause @ Cause::Others) => {
-                let loaded = Loaded {
-                    config: Arc::clone(&self.config),
-                    tls: self.tls.clone(),
-                };
-                self.prepare(cause, loaded);
+            Some(Cause::Others) => {
+                let brief = self.shield.brief(self.others.say(&self.config));
+                self.work
+                    .prepare(Goal::Others(Arc::clone(&self.config)), brief);
             }
             None => {}
         }
     }
 
-    fn prepare(&mut self, cause: Cause, loaded: Loaded) {
-        let brief = self.brief(&loaded.config);
-        self.work.prepare(cause, loaded, brief);
-    }
-
-    /// What has to be known to work out what the filters should hold.
-    fn brief(&self, config: &Config) -> Result<Brief> {
-        let feeds = lists::of_feeds(&self.feeds, config);
-        self.shield.brief(feeds, self.databases.places())
-    }
-
-    /// Follows what others keep and a configuration asks for.
-    async fn follow_others(&mut self, config: &Config) {
-        lists::follow(&mut self.feeds, config);
-        places::follow(&mut self.databases, config).await;
-    }
-
     /// Goes on with what one step has done.
     pub(super) async fn go_on(&mut self, done: Done) {
         match done {
-            Done::Loaded(cause, Ok(loaded)) => {
-                self.warn_of_restart(&loaded.config);
-                self.follow_others(&loaded.config).await;
-                self.prepare(cause, loaded);
+            Done::Loaded(Ok(documents)) => {
+                let Documents { loaded, others } = documents.as_ref();
+                let config = &loaded.config;
+                self.warn_of_restart(config);
+                let brief = self.shield.brief(self.others.will_say(others, config));
+                self.work.prepare(Goal::Documents(documents), brief);
             }
-            Done::Loaded(_, Err(error)) => log::error!("nothing changed: {error:#}"),
-            Done::Prepared(cause, loaded, prepared) => {
-                let applied = match (cause, prepared) {
-                    (Cause::Documents(_), Ok(prepared)) => self.apply(loaded, prepared).await,
-                    (Cause::Others, Ok(prepared)) => self.shield.apply(&loaded.config, prepared),
-                    (_, Err(error)) => Err(error),
+            Done::Loaded(Err(error)) => log::error!("nothing changed: {error:#}"),
+            Done::Prepared(Goal::Others(config), prepared) => {
+                match prepared.and_then(|prepared| self.shield.apply(&config, prepared)) {
+                    Ok(()) => self.settle(),
+                    Err(error) => {
+                        self.others.feeds.refuse(&error);
+                        log::error!(
+                            "cannot take over what feeds list, databases know, and addresses the \
+                             interfaces have: {error:#}"
+                        );
+                    }
+                }
+            }
+            Done::Prepared(Goal::Documents(documents), prepared) => {
+                let applied = match prepared {
+                    Ok(prepared) => self.apply(*documents, prepared).await,
+                    Err(error) => Err(error),
                 };
                 match applied {
-                    Ok(()) if self.work.settle() => self.feeds.settle(),
-                    // Something has changed since: more is to come.
-                    Ok(()) => {}
-                    Err(error) => self.give_up(cause, &error).await,
+                    Ok(()) => self.settle(),
+                    Err(error) => log::error!("nothing changed: {error:#}"),
                 }
             }
         }
         self.begin();
     }
 
-    async fn give_up(&mut self, cause: Cause, error: &anyhow::Error) {
-        match cause {
-            Cause::Others => {
-                self.feeds.refuse(error);
-                log::error!("cannot take over what feeds list and databases know: {error:#}");
-            }
-            Cause::Documents(_) => {
-                self.follow_others(&Arc::clone(&self.config)).await;
-                log::error!("nothing changed: {error:#}");
-            }
+    /// The filters have what was prepared; what has changed since is to come.
+    fn settle(&mut self) {
+        if self.work.settle() {
+            self.others.feeds.settle();
         }
+        self.follow_addresses();
     }
 
     /// Lets documents take effect, or says why not and changes nothing.
-    async fn apply(&mut self, loaded: Loaded, prepared: Prepared) -> Result<()> {
+    async fn apply(&mut self, documents: Documents, prepared: Prepared) -> Result<()> {
+        let Documents { loaded, others } = documents;
         let Loaded { config, tls } = loaded;
         let changes = self.proxy.apply(&config.apps, &tls).await?;
         if let Err(error) = self.shield.apply(&config, prepared) {
             let back = self.proxy.apply(&self.config.apps, &self.tls).await;
             note(back.map(drop).map_err(Into::into), "cannot go back");
-            self.follow_others(&Arc::clone(&self.config)).await;
-            let brief = self.brief(&self.config);
-            let back = brief.and_then(|brief| brief.prepare(&self.config));
-            let back = back.and_then(|prepared| self.shield.apply(&self.config, prepared));
-            note(back, "cannot go back");
+            // Some of the filters may hold some of it.
+            self.work.want(Cause::Others);
             return Err(error);
         }
+        self.others.adopt(others, &config);
         // What they asked for may be another app by now, or another interface.
         self.captures.end("its configuration has changed");
         note(self.follow_events(), "cannot follow the events");

@@ -27,8 +27,6 @@ use crate::{
 pub(super) struct Shield {
     filters: Vec<Filter>,
     addresses: Vec<IpAddr>,
-    feeds: Vec<FeedList>,
-    places: Arc<Places>,
     /// By interface.
     taps: BTreeMap<String, Tap>,
 }
@@ -89,19 +87,17 @@ impl Shield {
     /// so.
     pub(super) fn raise(
         config: &Config,
-        feeds: Vec<FeedList>,
-        places: Arc<Places>,
+        (feeds, places): (Vec<FeedList>, Arc<Places>),
     ) -> Result<Self> {
         let mut shield = Self {
             filters: Vec::new(),
             addresses: addresses::of_interfaces(&config.host.interfaces)?,
-            feeds,
-            places,
             taps: BTreeMap::new(),
         };
+        let addresses = shield.addresses.clone();
         let mut fresh = Vec::new();
         for interface in &config.host.interfaces {
-            match shield.add(config, interface) {
+            match shield.add(config, interface, &addresses, (&feeds, &places)) {
                 Ok(Inherited::Nothing) => fresh.push(interface.clone()),
                 Ok(Inherited::Filter | Inherited::Replaced(_)) => {}
                 Err(error) => {
@@ -115,7 +111,7 @@ impl Shield {
     }
 
     /// What has to be known of the filters to work out what they should hold.
-    pub(super) fn brief(&self, feeds: Vec<FeedList>, places: Arc<Places>) -> Result<Brief> {
+    pub(super) fn brief(&self, (feeds, places): (Vec<FeedList>, Arc<Places>)) -> Result<Brief> {
         let filters = self.filters.iter().map(Filter::brief);
         Ok(Brief {
             filters: filters.collect::<Result<_, _>>()?,
@@ -135,10 +131,13 @@ impl Shield {
 
     /// Brings the maps in line with `config`, for which `prepared` was, interfaces included.
     pub(super) fn apply(&mut self, config: &Config, prepared: Prepared) -> Result<()> {
-        self.addresses = prepared.addresses;
-        self.feeds = prepared.feeds;
-        self.places = prepared.places;
-        for (filter, prepared) in self.filters.iter_mut().zip(prepared.filters) {
+        let Prepared {
+            addresses,
+            feeds,
+            places,
+            filters,
+        } = prepared;
+        for (filter, prepared) in self.filters.iter_mut().zip(filters) {
             let applied = filter.commit(prepared)?;
             log::debug!("{}: {applied:?}", filter.interface().unwrap_or("private"));
         }
@@ -149,7 +148,7 @@ impl Shield {
                 .iter()
                 .any(|f| f.interface() == Some(interface))
             {
-                self.add(config, interface)?;
+                self.add(config, interface, &addresses, (&feeds, &places))?;
             }
         }
         self.detach(|filter| {
@@ -163,6 +162,7 @@ impl Shield {
                 tap.apps = apps_by_slot(filter)?;
             }
         }
+        self.addresses = addresses;
         Ok(())
     }
 
@@ -243,17 +243,9 @@ impl Shield {
         Ok(())
     }
 
-    /// Follows addresses that came or went; says whether there were any.
-    pub(super) fn follow_addresses(&mut self, config: &Config) -> Result<bool> {
-        let now = addresses::of_interfaces(&config.host.interfaces)?;
-        if now == self.addresses {
-            return Ok(false);
-        }
-        // The tables are the same, and nothing of it takes long.
-        let brief = self.brief(self.feeds.clone(), Arc::clone(&self.places))?;
-        let prepared = brief.prepare(config)?;
-        self.apply(config, prepared)?;
-        Ok(true)
+    /// Whether addresses came or went since the filters were told of them.
+    pub(super) fn has_other_addresses(&self, config: &Config) -> Result<bool> {
+        Ok(addresses::of_interfaces(&config.host.interfaces)? != self.addresses)
     }
 
     /// Takes what is over off the lists.
@@ -381,9 +373,14 @@ impl Shield {
         self.detach(|_| true);
     }
 
-    fn add(&mut self, config: &Config, interface: &str) -> Result<Inherited> {
-        let others = (self.feeds.as_slice(), &self.places);
-        let (mut filter, inherited) = Filter::run(config, interface, &self.addresses, others)
+    fn add(
+        &mut self,
+        config: &Config,
+        interface: &str,
+        addresses: &[IpAddr],
+        others: (&[FeedList], &Arc<Places>),
+    ) -> Result<Inherited> {
+        let (mut filter, inherited) = Filter::run(config, interface, addresses, others)
             .with_context(|| format!("cannot shield {interface}"))?;
         let mode = filter.mode().map_or("no", |mode| mode.name());
         match &inherited {

@@ -1,30 +1,52 @@
-//! What takes too long for the main loop: reading documents, and building tables of a million
-//! entries. Done beside it, one thing at a time.
+//! What takes too long for the main loop: reading documents and what others keep for them, and
+//! building tables of a million entries. Done beside it, one thing at a time.
 
-use std::{future, panic};
+use std::{future, panic, sync::Arc};
 
 use anyhow::Result;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{
-    Loaded, Options, load,
+    Loaded, Options, load, others,
     shield::{Brief, Prepared},
 };
-use crate::tls::Endpoints;
+use crate::{config::Config, tls::Endpoints};
 
 /// Why the filters should hold something else; the later says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
-    /// A feed lists something else, or a database knows more.
+    /// A feed lists something else, a database knows more, or an interface has other addresses.
     Others,
     /// The documents may say something else; and who says so.
     Documents(&'static str),
 }
 
+/// Documents, and what others keep for them.
+pub(super) struct Documents {
+    pub(super) loaded: Loaded,
+    pub(super) others: others::Draft,
+}
+
+/// What the filters are made to hold.
+pub(super) enum Goal {
+    /// What others say by now, under the documents in force.
+    Others(Arc<Config>),
+    Documents(Box<Documents>),
+}
+
 /// What was done.
 pub(super) enum Done {
-    Loaded(Cause, Result<Loaded>),
-    Prepared(Cause, Loaded, Result<Prepared>),
+    Loaded(Result<Box<Documents>>),
+    Prepared(Goal, Result<Prepared>),
+}
+
+impl Goal {
+    fn config(&self) -> &Config {
+        match self {
+            Self::Others(config) => config,
+            Self::Documents(documents) => &documents.loaded.config,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -56,6 +78,11 @@ impl Work {
         self.wanted.take_if(|_| self.running.is_none())
     }
 
+    /// Whether what others say is on its way to the filters, or has failed to get there.
+    pub(super) fn is_owed(&self) -> bool {
+        self.is_owed
+    }
+
     /// Notes that the filters have what was worked out last; says whether that was everything, and
     /// nothing has changed since.
     pub(super) fn settle(&mut self) -> bool {
@@ -69,18 +96,22 @@ impl Work {
         self.running.is_none() && self.wanted.is_none()
     }
 
-    /// Reads the documents.
-    pub(super) fn load(&mut self, cause: Cause, options: Options, tls: Endpoints) {
+    /// Reads the documents, and what they ask of others beyond what is `known`.
+    pub(super) fn load(&mut self, options: Options, tls: Endpoints, known: others::Known) {
         self.running = Some(spawn_blocking(move || {
-            Done::Loaded(cause, load(&options, &tls))
+            let documents = load(&options, &tls).map(|loaded| Documents {
+                others: known.draft(&loaded.config),
+                loaded,
+            });
+            Done::Loaded(documents.map(Box::new))
         }));
     }
 
     /// Works out what the filters should hold, if what has to be known for it is.
-    pub(super) fn prepare(&mut self, cause: Cause, loaded: Loaded, brief: Result<Brief>) {
+    pub(super) fn prepare(&mut self, goal: Goal, brief: Result<Brief>) {
         self.running = Some(spawn_blocking(move || {
-            let prepared = brief.and_then(|brief| brief.prepare(&loaded.config));
-            Done::Prepared(cause, loaded, prepared)
+            let prepared = brief.and_then(|brief| brief.prepare(goal.config()));
+            Done::Prepared(goal, prepared)
         }));
     }
 
@@ -109,11 +140,11 @@ mod tests {
             config: "/nowhere/spectrum.toml".into(),
             detach_on_exit: false,
         };
-        work.load(Cause::Documents("first"), options, Endpoints::default());
+        work.load(options, Endpoints::default(), others::Others::new().known());
         work.want(Cause::Documents("second"));
         work.want(Cause::Others);
         assert_eq!(work.next(), None);
-        assert!(matches!(work.done().await, Done::Loaded(_, Err(_))));
+        assert!(matches!(work.done().await, Done::Loaded(Err(_))));
         assert!(!work.settle());
         assert_eq!(work.next(), Some(Cause::Documents("second")));
         assert_eq!(work.next(), None);

@@ -90,12 +90,6 @@ impl Filter {
         Self::finish(&mut EbpfLoader::new(), None, false)
     }
 
-    /// The same with the tables that are pinned, which it does not change.
-    pub(super) fn load_private_beside(pins: &Pins) -> Result<Self, Error> {
-        let pin = |table| pins.map(table);
-        Self::finish(&mut EbpfLoader::new(), Some(&pin), false)
-    }
-
     /// The same with a program that writes every packet to the log.
     ///
     /// # Errors

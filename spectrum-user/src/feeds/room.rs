@@ -18,7 +18,7 @@ pub(super) struct Room {
     taken: Mutex<Taken>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Taken {
     documents: usize,
     /// By name of the feed.
@@ -30,6 +30,14 @@ impl Room {
         Self {
             capacity,
             taken: Mutex::default(),
+        }
+    }
+
+    /// Another with as much taken: what is claimed of it takes nothing of this one.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            capacity: self.capacity,
+            taken: Mutex::new(self.taken().clone()),
         }
     }
 

@@ -33,7 +33,9 @@ impl Scene {
             apps: Vec::new(),
             refresh: Duration::from_hours(1),
         };
-        self.feeds.follow(&[feed], &[], 0, self.dir.path());
+        let known = self.feeds.known();
+        self.feeds
+            .adopt(known.draft(&[feed], &[], 0, self.dir.path()));
     }
 
     /// The only feed.

@@ -1,5 +1,6 @@
-//! The databases of the configuration: read at the start, and again when a file has changed, off the
-//! main loop. A file that cannot be used changes nothing: what was read of it last stays.
+//! The databases of the configuration: read before it takes effect, and again when a file has
+//! changed, off the main loop. A file that cannot be used changes nothing: what was read of it last
+//! stays.
 
 use std::{
     fs,
@@ -56,13 +57,19 @@ struct Database {
 
 /// What all databases say together, and what is known of each.
 #[derive(Clone, Default)]
-struct Known {
+pub struct Known {
     databases: Vec<Database>,
     places: Arc<Places>,
 }
 
 /// Another edition of a database, or none that can be used.
 pub struct Update(Known);
+
+/// The databases of a configuration that is not in force yet.
+pub struct Draft {
+    known: Known,
+    refresh: Duration,
+}
 
 /// The databases that are followed.
 pub struct Databases {
@@ -89,23 +96,24 @@ impl Default for Databases {
 }
 
 impl Databases {
-    /// Follows these files from now on, and looks at them every `refresh`: reads those that are new
-    /// at once.
-    pub async fn follow(&mut self, files: &[PathBuf], refresh: Duration) {
-        let followed = self.known.databases.iter().map(|database| &database.file);
-        if followed.eq(files) && self.refresh == refresh {
+    /// What is known, for whoever drafts what comes next.
+    pub fn known(&self) -> Known {
+        self.known.clone()
+    }
+
+    /// Follows the databases of a draft from now on.
+    pub fn adopt(&mut self, Draft { known, refresh }: Draft) {
+        if self.known.is_of(known.files()) && self.refresh == refresh {
             return;
         }
-        self.tasks.shutdown().await;
-        // What a task that is over has still sent is of other files.
-        while self.updates.try_recv().is_ok() {}
-        let known = self.known.with(files);
-        match spawn_blocking(move || known.look()).await {
-            Ok((known, _)) => self.known = known,
-            Err(error) => log::error!("cannot read the databases: {error}"),
-        }
-        self.refresh = refresh;
-        if !files.is_empty() {
+        *self = Self {
+            known,
+            refresh,
+            ..Self::default()
+        };
+        if !self.known.databases.is_empty() {
+            // What has changed since the draft is not missed.
+            self.wake.notify_one();
             let watch = watch(
                 self.known.clone(),
                 refresh,
@@ -172,17 +180,47 @@ async fn watch(
     }
 }
 
+impl Draft {
+    /// What the databases say together.
+    pub fn places(&self) -> Arc<Places> {
+        Arc::clone(&self.known.places)
+    }
+}
+
 impl Known {
-    /// The same for these files: what is known of them stays.
+    /// These files, to be looked at every `refresh`: what is known of them stays, and those that are
+    /// new are read. Blocks.
+    pub fn draft(self, files: &[PathBuf], refresh: Duration) -> Draft {
+        let known = if self.is_of(files.iter()) {
+            self
+        } else {
+            self.with(files)
+        };
+        Draft { known, refresh }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.databases.iter().map(|database| &database.file)
+    }
+
+    fn is_of<'a>(&self, files: impl Iterator<Item = &'a PathBuf>) -> bool {
+        self.files().eq(files)
+    }
+
     fn with(&self, files: &[PathBuf]) -> Self {
         let databases = files.iter().map(|file| {
             let known = self.databases.iter().find(|known| known.file == *file);
             known.cloned().unwrap_or_else(|| Database::new(file))
         });
-        Self {
+        let mut known = Self {
             databases: databases.collect(),
             places: Arc::default(),
+        };
+        for database in &mut known.databases {
+            database.look();
         }
+        known.merge();
+        known
     }
 
     /// Reads the files that have changed; says whether there were any. Blocks.
@@ -191,14 +229,16 @@ impl Known {
         for database in &mut self.databases {
             changed |= database.look();
         }
+        if changed {
+            self.merge();
+        }
+        (self, changed)
+    }
+
+    fn merge(&mut self) {
         let editions = self.databases.iter();
         let editions = editions.filter_map(|database| database.ranges.as_deref());
-        self.places = if changed || *self.places == Places::default() {
-            Arc::new(Places::new(editions))
-        } else {
-            self.places
-        };
-        (self, changed)
+        self.places = Arc::new(Places::new(editions));
     }
 }
 
