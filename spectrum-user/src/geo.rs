@@ -80,12 +80,20 @@ pub fn read_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> (Places, Vec<a
             Err(error) => errors.push(error),
         }
     }
-    (Places::new(&databases), errors)
+    let places = Places::new(&databases);
+    if errors.is_empty() {
+        (places, errors)
+    } else {
+        (places.with_gaps(), errors)
+    }
+}
+
+fn read(file: &Path) -> Result<Ranges> {
+    parse(file, read_file(file)?)
 }
 
 /// Everything that a database says; the format is told by what is in it.
-fn read(file: &Path) -> Result<Ranges> {
-    let bytes = read_file(file)?;
+fn parse(file: &Path, bytes: Vec<u8>) -> Result<Ranges> {
     let ranges = if mmdb::is_one(&bytes) {
         mmdb::read(bytes)
     } else {

@@ -161,4 +161,10 @@ fn warn(places: &Places, config: &Config) {
             );
         }
     }
+    if !questions.is_empty() && places.has_gaps() {
+        log::error!(
+            "a database is missing: rules on countries and autonomous systems do not apply to \
+             addresses that no other knows. `spectrum lists` shows what is wrong with it"
+        );
+    }
 }

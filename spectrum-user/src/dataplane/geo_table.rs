@@ -36,7 +36,7 @@ pub(super) fn build(
     questions: &Numbered,
     digest: u64,
 ) -> Result<Vec<Line>, TooFine> {
-    let mut classes = Classes::new(questions);
+    let mut classes = Classes::new(places, questions);
     let [v4, v6] = places.runs();
     let v4 = classes.runs(v4)?;
     let v6 = classes.runs(v6)?;
@@ -48,6 +48,7 @@ pub(super) fn build(
 
 /// The classes: which answers belong together.
 struct Classes<'a> {
+    places: &'a Places,
     questions: &'a Numbered,
     answers: Vec<Answers>,
     numbers: HashMap<Answers, u16>,
@@ -55,8 +56,9 @@ struct Classes<'a> {
 }
 
 impl<'a> Classes<'a> {
-    fn new(questions: &'a Numbered) -> Self {
+    fn new(places: &'a Places, questions: &'a Numbered) -> Self {
         Self {
+            places,
             questions,
             answers: Vec::new(),
             numbers: HashMap::new(),
@@ -71,7 +73,7 @@ impl<'a> Classes<'a> {
         let mut answers = Answers::default();
         for (&number, question) in self.questions {
             let word = answers.words.get_mut((number / u64::BITS) as usize);
-            if let Some(word) = word.filter(|_| question.answer(place)) {
+            if let Some(word) = word.filter(|_| self.places.answer(question, place)) {
                 *word |= 1 << (number % u64::BITS);
             }
         }

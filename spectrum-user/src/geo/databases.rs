@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Places, Ranges, read};
+use super::{Places, Ranges, parse, read_file};
 
 /// What is known of a database, for people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,11 +34,14 @@ pub struct DatabaseStatus {
     pub error: Option<String>,
 }
 
-/// What tells a file from the one that had its name before: length, time and inode.
+/// What tells a file from the one that had its name before, and from itself before a change: of what is
+/// in it, or of who may read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Edition {
     length: u64,
     modified: Option<Timestamp>,
+    /// Seconds and nanoseconds.
+    status_changed: (i64, i64),
     inode: u64,
 }
 
@@ -46,7 +49,7 @@ struct Edition {
 #[derive(Clone)]
 struct Database {
     file: PathBuf,
-    /// Of the file that was looked at last.
+    /// Of the file that was read last; `None` if it could not be, and is to be tried again.
     seen: Option<Edition>,
     /// Of the last file that could be used.
     ranges: Option<Arc<Ranges>>,
@@ -135,7 +138,7 @@ impl Databases {
 
     /// Takes note of a change; says whether any address is somewhere else now.
     pub fn take(&mut self, Update(known): Update) -> bool {
-        let changed = self.known.places != known.places;
+        let changed = self.known.places.digest() != known.places.digest();
         self.known = known;
         changed
     }
@@ -236,9 +239,10 @@ impl Known {
     }
 
     fn merge(&mut self) {
-        let editions = self.databases.iter();
-        let editions = editions.filter_map(|database| database.ranges.as_deref());
-        self.places = Arc::new(Places::new(editions));
+        let editions = self.databases.iter().map(|database| &database.ranges);
+        let has_gaps = editions.clone().any(Option::is_none);
+        let places = Places::new(editions.flatten().map(Arc::as_ref));
+        self.places = Arc::new(if has_gaps { places.with_gaps() } else { places });
     }
 }
 
@@ -256,23 +260,17 @@ impl Database {
 
     fn look(&mut self) -> bool {
         let looked = Edition::of(&self.file);
-        let found = match looked {
-            Ok(edition) if self.seen == Some(edition) => return false,
-            Ok(edition) => {
-                self.seen = Some(edition);
-                read(&self.file).map(|ranges| (ranges, edition.modified))
-            }
-            Err(error) => {
-                self.seen = None;
-                Err(error)
-            }
-        };
+        if self.seen.is_some() && self.seen == looked.as_ref().ok().copied() {
+            return false;
+        }
+        self.seen = None;
+        let found = looked.and_then(|edition| self.read(edition));
         let file = self.file.display();
         match found {
-            Ok((ranges, modified)) => {
+            Ok((ranges, edition)) => {
                 log::info!("database {file}: {} entries", ranges.count);
                 self.ranges = Some(Arc::new(ranges));
-                self.edition = modified;
+                self.edition = edition.modified;
                 self.read = Some(Timestamp::now());
                 self.error = None;
                 true
@@ -283,7 +281,7 @@ impl Database {
                 if is_new {
                     let stays = match self.ranges {
                         Some(_) => "its last edition stays in use",
-                        None => "rules that need it are OFF",
+                        None => "rules do not apply to whom it alone knows",
                     };
                     log::error!("database {file}: {error}; {stays}");
                 }
@@ -291,6 +289,12 @@ impl Database {
                 is_new
             }
         }
+    }
+
+    fn read(&mut self, edition: Edition) -> Result<(Ranges, Edition)> {
+        let bytes = read_file(&self.file)?;
+        self.seen = Some(edition);
+        Ok((parse(&self.file, bytes)?, edition))
     }
 
     fn status(&self) -> DatabaseStatus {
@@ -313,6 +317,7 @@ impl Edition {
         Ok(Self {
             length: meta.len(),
             modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
+            status_changed: (meta.ctime(), meta.ctime_nsec()),
             inode: meta.ino(),
         })
     }

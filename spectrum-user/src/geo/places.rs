@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use super::Country;
+use super::{Country, Question};
 
 /// Where addresses are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,6 +160,8 @@ pub struct Places {
     v6: Runs,
     has_countries: bool,
     has_asns: bool,
+    /// A database is missing, which may know of addresses that no other does.
+    has_gaps: bool,
     digest: u64,
 }
 
@@ -179,6 +181,25 @@ impl Places {
             all.has_asns |= run.place.asn != 0;
         }
         all
+    }
+
+    /// The same without a database that should be there.
+    pub fn with_gaps(self) -> Self {
+        Self {
+            has_gaps: true,
+            digest: !self.digest,
+            ..self
+        }
+    }
+
+    /// The answer to a question for a place. While a database is missing, one that nobody knows is
+    /// none that is asked for: else who is in one of the right places would be taken for a stranger.
+    pub(crate) fn answer(&self, question: &Question, place: Place) -> bool {
+        question.answer(place) && (!self.has_gaps || question.is_known_of(place))
+    }
+
+    pub fn has_gaps(&self) -> bool {
+        self.has_gaps
     }
 
     /// As if there were databases of countries and of autonomous systems.

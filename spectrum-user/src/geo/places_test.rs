@@ -51,6 +51,32 @@ proptest! {
     }
 }
 
+/// Who is where an app admits clients from would be locked out if the file that says so is missing.
+#[test]
+fn whom_a_missing_database_may_know_is_no_stranger() {
+    let country = |code: &str| Country::parse(code).expect(code);
+    let refused = Question::refused_countries(&[country("DE")], &[]);
+    let systems = Question::refused_asns(&[7], &[]);
+    let place = |code, asn| Place {
+        country: country(code),
+        asn,
+    };
+    let whole = Places::new([]);
+    let with_gaps = whole.clone().with_gaps();
+    assert_ne!(whole.digest(), with_gaps.digest());
+    for (place, by_country, by_system) in [
+        (place("DE", 7), [false; 2], [false; 2]),
+        (place("KP", 8), [true; 2], [true; 2]),
+        (place("XX", 8), [true, false], [true; 2]),
+        (place("KP", 0), [true; 2], [true, false]),
+    ] {
+        for (question, expected) in [(&refused, by_country), (&systems, by_system)] {
+            let answers = [&whole, &with_gaps].map(|places| places.answer(question, place));
+            assert_eq!(answers, expected, "{place:?}");
+        }
+    }
+}
+
 #[test]
 fn the_first_and_the_last_address_have_a_place_too() {
     let country = Country::parse("DE").expect("a country");

@@ -67,6 +67,14 @@ impl Question {
         matches!(self, Self::Country(_))
     }
 
+    /// Whether anybody knows of a place what is asked.
+    pub fn is_known_of(&self, place: Place) -> bool {
+        match self {
+            Self::Country(_) => place.country != Country::UNKNOWN,
+            Self::Asn { .. } => place.asn != 0,
+        }
+    }
+
     /// The answer for a place.
     pub fn answer(&self, place: Place) -> bool {
         match self {

@@ -1,9 +1,15 @@
 //! Countries and autonomous systems: who is where an app admits nobody from stays out, and nobody else
 //! does, whatever becomes of the databases.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
 use spectrum_tests::{
     Lab,
     daemon::{AppDocument, HostDocument, Site},
@@ -31,6 +37,21 @@ pub(crate) const CASES: &[Case] = &[
         needs: &[],
         run: a_missing_database_locks_nobody_out,
     },
+    Case {
+        name: "countries::one_of_two_databases_that_is_missing_locks_nobody_out",
+        needs: &[],
+        run: one_of_two_databases_that_is_missing_locks_nobody_out,
+    },
+    Case {
+        name: "countries::a_database_that_may_be_read_at_last_is_read",
+        needs: &[],
+        run: a_database_that_may_be_read_at_last_is_read,
+    },
+    Case {
+        name: "countries::a_slow_database_keeps_nobody_waiting",
+        needs: &[],
+        run: a_slow_database_keeps_nobody_waiting,
+    },
 ];
 
 const LOCAL: AppDocument<'_> = AppDocument {
@@ -40,7 +61,11 @@ const LOCAL: AppDocument<'_> = AppDocument {
 
 /// `spectrum.toml` with one database.
 fn with_database(path: &Path) -> String {
-    format!("\n[geo]\ndatabases = [{path:?}]\nrefresh = \"1s\"\n")
+    with_databases(&[path], "1s")
+}
+
+fn with_databases(paths: &[&Path], refresh: &str) -> String {
+    format!("\n[geo]\ndatabases = {paths:?}\nrefresh = \"{refresh}\"\n")
 }
 
 fn host(geo: &str) -> HostDocument<'_> {
@@ -172,6 +197,84 @@ fn a_missing_database_locks_nobody_out() -> Result<()> {
         wait_until_refused(&scene)?;
         ensure_silent(&lab.attacker, None, edge)?;
         get(&lab.client, None, edge).context("a client in DE")?;
+        Ok(())
+    })
+}
+
+/// As Debian has them, one for each family.
+fn one_of_two_databases_that_is_missing_locks_nobody_out() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let [v4, v6] = ["geoip", "geoip6"].map(|name| lab.dir().join(name));
+    fs::write(&v6, format!("{ATTACKER_V6},{ATTACKER_V6},KP\n"))?;
+    let geo = with_databases(&[&v4, &v6], "1s");
+    shielded_in(&lab, host(&geo), &[LOCAL], |scene| {
+        let edge = (EDGE, port::HTTP).into();
+        let edge_v6 = (EDGE_V6, port::HTTP).into();
+        get(&lab.client, None, edge).context("whom only the missing database knows")?;
+        ensure_silent(&lab.attacker, None, edge_v6).context("whom the other one finds in KP")?;
+        let log = scene.site.log();
+        ensure!(log.contains("a database is missing"), "{log}");
+
+        replace(&v4, &lines("FR"))?;
+        wait_until_refused(&scene)?;
+        ensure_silent(&lab.attacker, None, edge).context("once both are there")?;
+        ensure_silent(&lab.attacker, None, edge_v6).context("in KP, as before")?;
+        get(&lab.client, None, edge).context("a client in DE")?;
+        Ok(())
+    })
+}
+
+/// Nothing of it changes but who may read it.
+fn a_database_that_may_be_read_at_last_is_read() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let database = lab.dir().join("places.csv");
+    fs::write(&database, lines("FR"))?;
+    let allow = |mode| fs::set_permissions(&database, Permissions::from_mode(mode));
+    allow(0)?;
+    let geo = with_database(&database);
+    shielded_in(&lab, host(&geo), &[LOCAL], |scene| {
+        let shown = lists(&scene.site)?;
+        ensure!(shown.contains("Permission denied"), "{shown}");
+        get(&lab.attacker, None, (EDGE, port::HTTP).into()).context("while nobody knows")?;
+        allow(0o644)?;
+        wait_until_refused(&scene)?;
+        get(&lab.client, None, (EDGE, port::HTTP).into()).context("a client in DE")?;
+        Ok(())
+    })
+}
+
+/// A pipe is a database that has not come to its end.
+fn a_slow_database_keeps_nobody_waiting() -> Result<()> {
+    let lab = Lab::new()?;
+    let _http = origin::http(&lab.origin, port::HTTP)?;
+    let database = lab.dir().join("places.csv");
+    mkfifo(&database, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let open = AppDocument {
+        protection: "",
+        ..LOCAL
+    };
+    shielded_in(&lab, HostDocument::default(), &[open], |scene| {
+        let geo = with_databases(&[&database], "1h");
+        scene.site.write_host(host(&geo))?;
+        let mut writer = wait::until("the daemon to read the database", PATIENCE, || {
+            let mut options = OpenOptions::new();
+            let options = options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+            Ok(options.open(&database)?)
+        })?;
+        // The daemon answers meanwhile, and documents that are not read yet are not in force.
+        scene.site.status()?;
+        let shown = lists(&scene.site)?;
+        ensure!(!shown.contains("places.csv"), "{shown}");
+
+        // Whoever looks again finds a file.
+        replace(&database, &lines("FR"))?;
+        writer.write_all(lines("FR").as_bytes())?;
+        drop(writer);
+        scene.site.write_app(&LOCAL)?;
+        wait_until_refused(&scene)?;
+        get(&lab.client, None, (EDGE, port::HTTP).into()).context("a client in DE")?;
         Ok(())
     })
 }
