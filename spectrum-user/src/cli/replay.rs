@@ -197,7 +197,7 @@ fn ask_whom(context: &Context, args: &super::Replay) -> Result<(Replay, String)>
     };
     let (places, errors) = geo::read_all(config.host.geo.databases.iter().map(AsRef::as_ref));
     for error in errors {
-        log::warn!("{error:#}; rules that need it are off");
+        log::warn!("{error:#}; rules do not apply to whom it alone knows");
     }
     let replay = Replay::of_documents(&config, &addresses, &Arc::new(places))?;
     Ok((replay, "the documents".to_owned()))

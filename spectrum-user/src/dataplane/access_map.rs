@@ -88,9 +88,10 @@ impl AccessMap {
         Ok(())
     }
 
-    /// Takes the hints of another filter, whose table this one shares.
-    pub(super) fn copy_hints(&self, from: &Self) {
+    /// See [`TableMap::share`].
+    pub(super) fn share(&mut self, from: Self) -> Result<(), Error> {
         self.take_hints(from.hints.all());
+        self.tables.share(from.tables)
     }
 
     fn take_hints(&self, hints: &[AtomicU64]) {

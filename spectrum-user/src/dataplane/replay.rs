@@ -38,9 +38,11 @@ impl Replay {
     /// # Errors
     /// Nothing is pinned, it is of another version, or the program cannot be loaded.
     pub fn of_pinned(pins: &Pins) -> Result<Self, Error> {
-        let running = pins.open_maps()?;
-        let mut filter = Filter::load_private_beside(pins)?;
-        filter.maps_mut().copy_rules(&running)?;
+        let mut filter = Filter::load_private()?;
+        // Apps, rules and tables are of one policy as long as nobody writes another.
+        let lock = pins.lock()?;
+        filter.maps_mut().take_rules(pins.open_maps()?)?;
+        drop(lock);
         Self::new(filter)
     }
 
@@ -110,8 +112,9 @@ fn outcome_of(record: &[u8]) -> Option<Outcome> {
 }
 
 impl Maps {
-    /// Makes these maps hold the rules of others, and what has been learnt of sources.
-    fn copy_rules(&mut self, from: &Self) -> Result<(), Error> {
+    /// Makes these maps hold the rules of others, and what has been learnt of sources; the tables
+    /// are theirs.
+    fn take_rules(&mut self, from: Self) -> Result<(), Error> {
         copy(names::SETTINGS, &from.settings, &mut self.settings)?;
         copy(names::PORTS, &from.ports, &mut self.ports)?;
         copy(names::APPS, &from.apps, &mut self.apps)?;
@@ -128,10 +131,10 @@ impl Maps {
         )?;
         copy(names::SIGNATURES, &from.signatures, &mut self.signatures)?;
         copy(names::EDGES, &from.edges, &mut self.edges)?;
-        self.access.copy_hints(&from.access);
         self.proven.copy(&from.proven);
         self.tcp_sessions.copy(&from.tcp_sessions);
-        Ok(())
+        self.access.share(from.access)?;
+        self.geo.share(from.geo)
     }
 
     /// Turns off what depends on when packets come, and has every objection reported.

@@ -113,6 +113,12 @@ impl TableMap {
         self.announce()
     }
 
+    /// Lets the program of a private filter read the table of another filter, as it is now.
+    pub(super) fn share(&mut self, from: Self) -> Result<(), Error> {
+        self.table = from.table;
+        self.announce()
+    }
+
     /// Tells the program of the table. Costs some milliseconds, for the kernel waits until no
     /// packet is under way with the one before.
     pub(super) fn announce(&mut self) -> Result<(), Error> {
