@@ -4,6 +4,7 @@ pub mod access;
 pub mod capture;
 pub mod check;
 mod context;
+mod databases;
 pub mod detach;
 pub mod generate;
 pub mod lists;

@@ -165,6 +165,7 @@ impl Daemon {
         let mut others = Others::new();
         let draft = others.known().draft(&config);
         others.adopt(draft, &config);
+        events.learn(others.databases.places());
         let mut shield = Shield::raise(&config, others.say(&config))?;
         let handshake = Handshake::new(&config.host.control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
@@ -398,6 +399,7 @@ impl Daemon {
             interfaces: self.shield.interfaces()?,
             rules: status::host_rules(Some(&self.config), &rules),
             apps,
+            databases: self.others.databases.statuses(),
             recent_drops: self.recent.named(name),
         })
     }

@@ -1,7 +1,8 @@
 //! Connection events: one record per thing that happens to a connection or session.
 //!
 //! The proxy puts records into a [`Sink`], which never blocks; a [`Writer`] takes them out and
-//! writes JSON lines. What does not fit in between is counted as lost, never waited for.
+//! writes JSON lines. What does not fit in between is counted as lost, never waited for. Where clients
+//! are is looked up on the way out, so that no connection waits for that either.
 
 mod mitigation;
 mod origin;
@@ -11,7 +12,7 @@ mod writer;
 use std::{
     fs,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -23,6 +24,8 @@ pub use origin::{OriginKind, OriginRecord};
 pub use record::{ClientMatchedIpFirewall, Kind, Protocol, Record, Status, TlsStatus};
 pub use writer::Writer;
 
+use crate::geo::Places;
+
 /// Records that may wait for the writer: about a second of a busy host, some 10 MB.
 const CAPACITY: usize = 32 * 1024;
 
@@ -33,12 +36,17 @@ pub struct Sink {
     queue: Option<mpsc::SyncSender<Message>>,
     lost: Arc<AtomicU64>,
     host: Arc<str>,
+    places: Shared,
 }
+
+/// Where addresses are, by the databases of now.
+type Shared = Arc<Mutex<Arc<Places>>>;
 
 /// Where the records of a [`Sink`] come out.
 #[derive(Debug)]
 pub struct Receiver {
     queue: mpsc::Receiver<Message>,
+    places: Shared,
 }
 
 /// What waits in the queue.
@@ -57,12 +65,14 @@ pub fn channel() -> (Sink, Receiver) {
 
 fn bounded(capacity: usize) -> (Sink, Receiver) {
     let (sender, queue) = mpsc::sync_channel(capacity);
+    let places = Shared::default();
     let sink = Sink {
         queue: Some(sender),
         lost: Arc::default(),
         host: host_name(),
+        places: Arc::clone(&places),
     };
-    (sink, Receiver { queue })
+    (sink, Receiver { queue, places })
 }
 
 impl Sink {
@@ -72,6 +82,7 @@ impl Sink {
             queue: None,
             lost: Arc::default(),
             host: host_name(),
+            places: Shared::default(),
         }
     }
 
@@ -85,6 +96,12 @@ impl Sink {
         Arc::clone(&self.host)
     }
 
+    /// Has records say where clients are by these from now on.
+    pub fn learn(&self, places: Arc<Places>) {
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+    }
+
+    /// Takes a record; who takes it out finds in it where the client is.
     pub fn send(&self, record: Record) {
         self.enqueue(Message::Record(Box::new(record)));
     }
@@ -116,9 +133,14 @@ impl Receiver {
     /// the last sink is gone.
     pub fn next(&self, timeout: Duration) -> Option<Record> {
         match self.queue.recv_timeout(timeout) {
-            Ok(Message::Record(record)) => Some(*record),
+            Ok(Message::Record(record)) => Some(self.located(*record)),
             Ok(Message::Mitigation(_) | Message::Origin(_) | Message::Close) | Err(_) => None,
         }
+    }
+
+    fn located(&self, record: Record) -> Record {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        record.located(&places)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Status {
     pub rules: Vec<RuleStatus>,
     /// Sorted by name.
     pub apps: Vec<AppStatus>,
+    /// Where addresses are; empty without a daemon.
+    pub databases: Vec<DatabaseStatus>,
     /// The last packets of which there was an event, oldest first; empty without a daemon.
     pub recent_drops: Vec<RecentDrop>,
 }
@@ -165,6 +167,7 @@ impl Status {
             interfaces,
             rules: host_rules(config, &merge_rules(&all)?),
             apps: app_statuses(config, merge_apps(&all)?, &merge_rules(&all)?, Vec::new()),
+            databases: Vec::new(),
             recent_drops: Vec::new(),
         })
     }

@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use jiff::Timestamp;
 
-use super::{Global, ListsCommand, context::Context, output};
+use super::{Global, ListsCommand, context::Context, databases, output};
 use crate::{
     control::{self, Request},
     feeds::FeedStatus,
-    geo::DatabaseStatus,
     status::Lists,
 };
 
@@ -56,8 +54,8 @@ fn text(lists: &Lists) -> String {
             format!("{}: {} for {apps}", feed.name, feed.action),
             output::count(feed.entries as u64),
             feed.source.clone(),
-            time(feed.fetched),
-            time(feed.next),
+            output::time_or_none(feed.fetched),
+            output::time_or_none(feed.next),
             remarks(feed),
         ]);
     }
@@ -69,30 +67,7 @@ fn text(lists: &Lists) -> String {
         let entries = output::count(entries as u64);
         table.add_row([name, &entries, source, "", "", ""]);
     }
-    format!("{table}{}", databases(&lists.databases))
-}
-
-/// The databases of countries and autonomous systems; nothing if there are none.
-fn databases(databases: &[DatabaseStatus]) -> String {
-    if databases.is_empty() {
-        return String::new();
-    }
-    let mut table = output::table(&["database", "entries", "edition", "in use since", ""]);
-    for database in databases {
-        let error = database.error.as_ref();
-        table.add_row([
-            database.file.display().to_string(),
-            output::count(database.entries as u64),
-            time(database.edition),
-            time(database.read),
-            error.map_or_else(String::new, |error| format!("failed: {error}")),
-        ]);
-    }
-    format!("\n\n{table}")
-}
-
-fn time(time: Option<Timestamp>) -> String {
-    time.map_or_else(|| "–".to_owned(), output::time)
+    format!("{table}\n{}", databases::table(&lists.databases))
 }
 
 fn remarks(feed: &FeedStatus) -> String {

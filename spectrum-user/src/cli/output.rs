@@ -95,6 +95,11 @@ pub fn time(time: Timestamp) -> String {
     time.strftime("%F %T UTC").to_string()
 }
 
+/// The same, or a dash.
+pub fn time_or_none(moment: Option<Timestamp>) -> String {
+    moment.map_or_else(|| "–".to_owned(), time)
+}
+
 /// `350ms`, `10s`, `2h 5m`: the two largest units.
 pub fn duration(duration: Duration) -> String {
     let whole = if duration < Duration::from_secs(1) {

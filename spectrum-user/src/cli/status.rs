@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     Global,
     context::{Context, Pinned},
-    output,
+    databases, output,
 };
 use crate::{
     control::{self, Request},
@@ -102,6 +102,7 @@ impl Shown {
         text += &amplification(&self.status.apps);
         text += &rules(&self.status);
         text += &mitigations(&self.status.apps);
+        text += &databases::table(&self.status.databases);
         if let Some(sources) = &self.sources {
             text += &busy_sources(sources);
         }

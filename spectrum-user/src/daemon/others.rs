@@ -91,7 +91,9 @@ impl Daemon {
         if !self.others.databases.take(update) {
             return;
         }
-        warn(&self.others.databases.places(), &self.config);
+        let places = self.others.databases.places();
+        warn(&places, &self.config);
+        self.events.learn(places);
         self.want(Cause::Others);
     }
 

@@ -111,6 +111,7 @@ impl Daemon {
             return Err(error);
         }
         self.others.adopt(others, &config);
+        self.events.learn(self.others.databases.places());
         // What they asked for may be another app by now, or another interface.
         self.captures.end("its configuration has changed");
         note(self.follow_events(), "cannot follow the events");

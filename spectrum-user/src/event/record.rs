@@ -5,7 +5,10 @@ use std::{fmt::Display, net::IpAddr, sync::Arc};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use crate::config::{AppId, Fingerprint, ProxyProtocol, Transport};
+use crate::{
+    config::{AppId, Fingerprint, ProxyProtocol, Transport},
+    geo::{Country, Place, Places},
+};
 
 /// One event. What is not known, or does not apply, is zero, empty, `UNKNOWN` or null.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -13,10 +16,13 @@ use crate::config::{AppId, Fingerprint, ProxyProtocol, Transport};
 pub struct Record {
     #[serde(serialize_with = "as_text")]
     pub application: AppId,
+    /// The autonomous system; 0 if no database knows it.
     pub client_asn: u32,
     /// Received from the client.
     pub client_bytes: u64,
-    pub client_country: &'static str,
+    /// Empty if no database knows it.
+    #[serde(serialize_with = "as_country")]
+    pub client_country: Country,
     #[serde(rename = "ClientIP")]
     pub client_ip: IpAddr,
     pub client_matched_ip_firewall: ClientMatchedIpFirewall,
@@ -57,6 +63,18 @@ pub struct Record {
     pub proxy_protocol: ProxyProtocol,
     pub status: Status,
     pub timestamp: Timestamp,
+}
+
+impl Record {
+    /// With what is known of where the client is.
+    pub(super) fn located(self, places: &Places) -> Self {
+        let Place { country, asn } = places.find(self.client_ip.to_canonical());
+        Self {
+            client_country: country,
+            client_asn: asn,
+            ..self
+        }
+    }
 }
 
 /// What happened.
@@ -165,6 +183,13 @@ fn as_text_or_empty<T: Display, S: Serializer>(
         Some(value) => serializer.collect_str(value),
         None => serializer.serialize_str(""),
     }
+}
+
+fn as_country<S: Serializer>(country: &Country, serializer: S) -> Result<S::Ok, S::Error> {
+    if *country == Country::UNKNOWN {
+        return serializer.serialize_str("");
+    }
+    country.serialize(serializer)
 }
 
 fn as_proxy_protocol<S: Serializer>(

@@ -4,21 +4,24 @@
     reason = "a test fails by panicking"
 )]
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 
 use super::*;
-use crate::config::{AppId, ProxyProtocol};
+use crate::{
+    config::{AppId, ProxyProtocol},
+    geo::{Country, Place, Range, Ranges},
+};
 
 /// A record with something in every field that can hold something.
 pub(super) fn record() -> Record {
     let at = Timestamp::from_second(1_700_000_000).unwrap();
     Record {
         application: AppId([0xab; 16]),
-        client_asn: 64_496,
+        client_asn: 0,
         client_bytes: 1,
-        client_country: "",
+        client_country: Country::UNKNOWN,
         client_ip: "192.0.2.7".parse().unwrap(),
         client_matched_ip_firewall: ClientMatchedIpFirewall::Unknown,
         client_port: 40_000,
@@ -70,6 +73,7 @@ fn a_record_has_the_31_documented_fields() {
     assert_eq!(json["Application"], "ab".repeat(16));
     assert_eq!(json["ClientIP"], "192.0.2.7");
     assert_eq!(json["ClientMatchedIpFirewall"], "UNKNOWN");
+    assert_eq!(json["ClientCountry"], "");
     assert_eq!(json["ClientProto"], "tcp");
     assert_eq!(json["ConnectTimestamp"], "2023-11-14T22:13:20Z");
     assert!(json["DisconnectTimestamp"].is_null());
@@ -77,6 +81,45 @@ fn a_record_has_the_31_documented_fields() {
     assert_eq!(json["OriginIP"], "");
     assert_eq!(json["ProxyProtocol"], "v2");
     assert_eq!(json["Status"], 403);
+}
+
+/// An operator who asks where an attack came from would be told nothing, or of yesterday's addresses.
+#[test]
+fn a_record_says_where_the_client_is_by_the_databases_of_now() {
+    let country = |code: &str| Country::parse(code).unwrap();
+    let known = |code, asn| {
+        let ip: IpAddr = "192.0.2.7".parse().unwrap();
+        let place = Place {
+            country: country(code),
+            asn,
+        };
+        let range = Range {
+            first: ip,
+            last: ip,
+            place,
+        };
+        Arc::new(Places::new([&Ranges::new([range])]))
+    };
+    let (sink, receiver) = channel();
+    let said = |ip: &str| {
+        sink.send(Record {
+            client_ip: ip.parse().unwrap(),
+            ..record()
+        });
+        let record = receiver.next(Duration::ZERO).unwrap();
+        (record.client_country, record.client_asn)
+    };
+    let nowhere = (Country::UNKNOWN, 0);
+    assert_eq!(said("192.0.2.7"), nowhere);
+    sink.learn(known("DE", 64_500));
+    assert_eq!(said("192.0.2.7"), (country("DE"), 64_500));
+    assert_eq!(said("::ffff:192.0.2.7"), (country("DE"), 64_500));
+    assert_eq!(said("192.0.2.8"), nowhere);
+    sink.learn(known("KP", 64_496));
+    assert_eq!(said("192.0.2.7"), (country("KP"), 64_496));
+    let json = serde_json::to_value(record().located(&known("KP", 64_496))).unwrap();
+    assert_eq!(json["ClientCountry"], "KP");
+    assert_eq!(json["ClientAsn"], 64_496);
 }
 
 /// A stalled reader of events never stalls a connection; the operator sees how many are missing.

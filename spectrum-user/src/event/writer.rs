@@ -127,7 +127,7 @@ fn write_all(receiver: &Receiver, mut lines: Lines, reopen: &AtomicBool) {
         let mut next = Ok(first);
         loop {
             match next {
-                Ok(Message::Record(record)) => lines.add(&record),
+                Ok(Message::Record(record)) => lines.add(&receiver.located(*record)),
                 Ok(Message::Mitigation(record)) => lines.add(&record),
                 Ok(Message::Origin(record)) => lines.add(&record),
                 Ok(Message::Close) | Err(TryRecvError::Disconnected) => {

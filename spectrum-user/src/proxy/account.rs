@@ -17,6 +17,7 @@ use super::{
 use crate::{
     config::{App, Fingerprint, Mode, Transport},
     event::{ClientMatchedIpFirewall, Kind, Record, Status, TlsStatus},
+    geo::Country,
 };
 
 /// The books of one connection or session. They are closed once: by [`close`](Self::close), or, if
@@ -262,7 +263,7 @@ fn record(
         application: app.id,
         client_asn: 0,
         client_bytes: 0,
-        client_country: "",
+        client_country: Country::UNKNOWN,
         client_ip: client.ip(),
         client_matched_ip_firewall: ClientMatchedIpFirewall::Unknown,
         client_port: client.port(),

@@ -113,6 +113,14 @@ fn who_may_come_does_and_others_meet_silence() -> Result<()> {
     shielded_in(&lab, host(&geo), &[app], |scene| {
         let edge = (EDGE, port::HTTP).into();
         get(&lab.client, None, edge).context("a client in DE")?;
+        scene.wait_for("an event to say where the client is", |_| {
+            let events = fs::read_to_string(scene.site.events())?;
+            let place = ["\"ClientCountry\":\"DE\"", "\"ClientAsn\":64500"];
+            ensure!(place.iter().all(|said| events.contains(said)), "{events}");
+            Ok(())
+        })?;
+        let status = scene.site.run("status", &[""; 0])?;
+        ensure!(status.contains("places.mmdb"), "{status}");
         ensure_silent(&lab.attacker, None, edge).context("a refused system")?;
         ensure_silent(&lab.attacker, None, (EDGE_V6, port::HTTP).into())?;
         ensure!(scene.filter("http.lab")?.dropped("asn") > 0, "no asn");
