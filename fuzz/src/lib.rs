@@ -13,6 +13,7 @@
 )]
 
 pub mod answer;
+pub mod databases;
 pub mod decision;
 pub mod documents;
 pub mod feeds;
@@ -38,5 +39,6 @@ pub const ALL: [(&str, Target); 10] = [
     ("proxy_protocol", proxy_protocol::run),
     ("documents", documents::run),
     ("feeds", feeds::run),
+    ("databases", databases::run),
     ("recording", recording::run),
 ];

@@ -60,13 +60,20 @@ pub fn look_up<'a>(
 }
 
 fn look_up_in(file: &Path, ip: IpAddr) -> Result<Origin> {
-    let bytes = read_file(file)?;
-    let found = if mmdb::is_one(&bytes) {
-        mmdb::look_up(bytes, ip)
-    } else {
-        text::look_up(&bytes, ip)
-    };
+    let found = find(read_file(file)?, ip);
     found.with_context(|| format!("cannot use {}", file.display()))
+}
+
+/// Where `ip` is by the database of these bytes; the format is told by what is in it.
+///
+/// # Errors
+/// It is none, or is broken.
+pub fn find(database: Vec<u8>, ip: IpAddr) -> Result<Origin> {
+    if mmdb::is_one(&database) {
+        mmdb::look_up(database, ip)
+    } else {
+        text::look_up(&database, ip)
+    }
 }
 
 /// What these files say together, for whoever does not follow them; with it, what is wrong with those
@@ -75,7 +82,7 @@ pub fn read_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> (Places, Vec<a
     let mut databases = Vec::new();
     let mut errors = Vec::new();
     for file in files {
-        match read(file) {
+        match read_file(file).and_then(|bytes| parse_file(file, bytes)) {
             Ok(ranges) => databases.push(ranges),
             Err(error) => errors.push(error),
         }
@@ -88,19 +95,21 @@ pub fn read_all<'a>(files: impl IntoIterator<Item = &'a Path>) -> (Places, Vec<a
     }
 }
 
-fn read(file: &Path) -> Result<Ranges> {
-    parse(file, read_file(file)?)
+fn parse_file(file: &Path, bytes: Vec<u8>) -> Result<Ranges> {
+    parse(bytes).with_context(|| format!("cannot use {}", file.display()))
 }
 
-/// Everything that a database says; the format is told by what is in it.
-fn parse(file: &Path, bytes: Vec<u8>) -> Result<Ranges> {
-    let ranges = if mmdb::is_one(&bytes) {
-        mmdb::read(bytes)
+/// Everything that the database of these bytes says.
+///
+/// # Errors
+/// As [`find`]; or it says nothing.
+pub fn parse(database: Vec<u8>) -> Result<Ranges> {
+    let ranges = if mmdb::is_one(&database) {
+        mmdb::read(database)
     } else {
-        text::read(&bytes)
-    };
-    let ranges = ranges.with_context(|| format!("cannot use {}", file.display()))?;
-    ensure!(!ranges.is_empty(), "{} says nothing", file.display());
+        text::read(&database)
+    }?;
+    ensure!(!ranges.is_empty(), "it says nothing");
     Ok(ranges)
 }
 

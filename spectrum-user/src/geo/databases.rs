@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Places, Ranges, parse, read_file};
+use super::{Places, Ranges, parse_file, read_file};
 
 /// What is known of a database, for people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -294,7 +294,7 @@ impl Database {
     fn read(&mut self, edition: Edition) -> Result<(Ranges, Edition)> {
         let bytes = read_file(&self.file)?;
         self.seen = Some(edition);
-        Ok((parse(&self.file, bytes)?, edition))
+        Ok((parse_file(&self.file, bytes)?, edition))
     }
 
     fn status(&self) -> DatabaseStatus {

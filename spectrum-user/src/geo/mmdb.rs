@@ -15,8 +15,7 @@ use super::{Country, Origin, Place, Range, Ranges};
 const MARKER: &[u8] = b"\xab\xcd\xefMaxMind.com";
 /// The description is no longer.
 const LONGEST_DESCRIPTION: usize = 128 << 10;
-/// Networks of the largest database: several times the routes that there are. One that leads in
-/// circles would have more.
+/// Networks of the largest database: several times the routes that there are.
 const MAX_NETWORKS: usize = 20_000_000;
 
 /// What is of interest in a record.
@@ -81,6 +80,9 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 /// Everything.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Ranges> {
     let reader = Reader::from_source(bytes)?;
+    // Each node leads to two. A tree that leads in circles has no end of them.
+    let most = 2 * reader.metadata().node_count as usize;
+    let most = most.min(MAX_NETWORKS);
     // Networks share their records.
     let mut known: HashMap<usize, Place> = HashMap::new();
     let mut ranges = Vec::new();
@@ -101,10 +103,7 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Ranges> {
                 place
             }
         };
-        ensure!(
-            ranges.len() < MAX_NETWORKS,
-            "more than {MAX_NETWORKS} networks"
-        );
+        ensure!(ranges.len() < most, "more than {most} networks");
         let network = network.network()?;
         ranges.push(Range {
             first: network.network(),

@@ -20,24 +20,30 @@ pub(super) fn read(bytes: &[u8]) -> Result<Ranges> {
     Ok(Ranges::new(ranges))
 }
 
-/// What is said of one address.
+/// What is said of one address. Where ranges overlap, the one that begins first is right, here as in
+/// [`read`].
 pub(super) fn look_up(bytes: &[u8], ip: IpAddr) -> Result<Origin> {
+    let mut found: Option<Line<'_>> = None;
     for line in lines(bytes)? {
-        let Line {
-            range,
-            organisation,
-        } = line?;
+        let line = line?;
+        let range = line.range;
         let same_family = range.first.is_ipv4() == ip.is_ipv4();
-        if same_family && range.first <= ip && ip <= range.last {
-            let country = range.place.country;
-            return Ok(Origin {
-                country: (country != Country::UNKNOWN).then_some(country),
-                asn: (range.place.asn != 0).then_some(range.place.asn),
-                organisation: organisation.map(ToOwned::to_owned),
-            });
+        let is_first = |other: &Line<'_>| range.first < other.range.first;
+        if same_family
+            && (range.first..=range.last).contains(&ip)
+            && found.as_ref().is_none_or(is_first)
+        {
+            found = Some(line);
         }
     }
-    Ok(Origin::default())
+    Ok(found.map_or_else(Origin::default, |line| {
+        let Place { country, asn } = line.range.place;
+        Origin {
+            country: (country != Country::UNKNOWN).then_some(country),
+            asn: (asn != 0).then_some(asn),
+            organisation: line.organisation.map(ToOwned::to_owned),
+        }
+    }))
 }
 
 struct Line<'a> {
