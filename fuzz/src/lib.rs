@@ -29,7 +29,7 @@ pub mod signatures;
 pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their binaries.
-pub const ALL: [(&str, Target); 10] = [
+pub const ALL: [(&str, Target); 11] = [
     ("packet", packet::run),
     ("answer", answer::run),
     ("decision", decision::run),
