@@ -20,6 +20,7 @@ use serde_json::Value;
 use spectrum_tests::{
     Lab,
     attack::Flood,
+    client::Probe,
     daemon::{AppDocument, HostDocument, Site},
     origin::{self, port},
     packet::{self, Flags},
@@ -156,12 +157,14 @@ fn only_what_is_asked_for_comes_and_tcpdump_reads_it_as_it_does() -> Result<()> 
     let lab = Lab::new()?;
     let _http = origin::http(&lab.origin, port::HTTP)?;
     block_attacker(&lab, |scene| {
-        let [five, client] = ["five.pcapng", "client.pcapng"].map(|name| lab.dir().join(name));
+        let file = |name| lab.dir().join(name);
+        let [five, client, brief] = ["five.pcapng", "client.pcapng", "brief.pcapng"].map(file);
         let wanted = ["--reason", "blocked", "--count", "5"];
         let mut blocked = start(&scene, "blocked", &five, &wanted)?;
         let source = CLIENT.to_string();
-        let wanted = ["--passed", "--source", &source, "--for", "2s"];
+        let wanted = ["--passed", "--source", &source, "--count", "2"];
         let mut passed = start(&scene, "passed", &client, &wanted)?;
+        let mut timed = start(&scene, "brief", &brief, &["--for", "1s"])?;
         let mut piped = piped(&scene, &["--dropped", "--count", "3"])?;
         let mut tcpdump = Command::new("tcpdump");
         let out = piped.stdout.take().context("no output")?;
@@ -171,7 +174,7 @@ fn only_what_is_asked_for_comes_and_tcpdump_reads_it_as_it_does() -> Result<()> 
             .stdout(Stdio::piped());
         let tcpdump = packets.stderr(Stdio::null()).spawn()?;
 
-        get(&lab.client, None, (EDGE, port::HTTP).into())?;
+        let visitor = visitor(&lab)?;
         let flood = blocked_syns(&scene, u64::MAX)?.start(&lab.attacker)?;
         let Output { stdout, .. } = tcpdump.wait_with_output()?;
         let lines = String::from_utf8(stdout)?;
@@ -180,7 +183,8 @@ fn only_what_is_asked_for_comes_and_tcpdump_reads_it_as_it_does() -> Result<()> 
         ensure!(piped.wait()?.success());
         for (capture, file, comment, expected) in [
             (&mut blocked, &five, "dropped: blocked, app http.lab", 5..=5),
-            (&mut passed, &client, "passed, app http.lab", 1..=100),
+            (&mut passed, &client, "passed, app http.lab", 2..=2),
+            (&mut timed, &brief, "", 0..=usize::MAX),
         ] {
             let status = capture.wait(PATIENCE)?;
             ensure!(status.success(), "{status}: {}", capture.output());
@@ -192,6 +196,7 @@ fn only_what_is_asked_for_comes_and_tcpdump_reads_it_as_it_does() -> Result<()> 
             ensure!(all, "{packets:?}");
         }
         flood.stop()?;
+        drop(visitor);
 
         for (wish, complaint) in [
             (
@@ -237,13 +242,18 @@ fn a_slow_reader_loses_packets_and_holds_up_nobody() -> Result<()> {
             count: u64::MAX,
         };
         let flood = flood.start(&lab.attacker)?;
-        // Nobody reads: the pipe fills, then the socket, then the queue.
-        wait::until("the queue to overflow", Duration::from_secs(60), || {
-            get(&lab.client, None, (EDGE, port::HTTP).into())?;
-            let sent = flood.sent();
-            ensure!(sent > 100_000, "{sent} sent");
-            Ok(())
-        })?;
+        // Nobody reads: the pipe fills, then the socket, then the queue. Another capture, to which each
+        // sample goes as well, tells when there have been more of them than all three hold.
+        let file = lab.dir().join("another.pcapng");
+        let mut another = start(&scene, "another", &file, &["--count", "20000"])?;
+        let visitor = visitor(&lab)?;
+        let status = another.wait(Duration::from_mins(1))?;
+        ensure!(status.success(), "{status}: {}", another.output());
+        let served = visitor.stop();
+        ensure!(
+            served.attempts > 0 && served.successes == served.attempts,
+            "{served:?}"
+        );
         ensure!(
             scene.site.status()?.daemon.is_some(),
             "the daemon does not answer"
@@ -394,6 +404,13 @@ fn piped(scene: &Scene<'_>, options: &[&str]) -> Result<Child> {
     stderr.read_exact(&mut said).context("it said nothing")?;
     ensure!(said == *b"capturing", "{}", String::from_utf8_lossy(&said));
     Ok(child)
+}
+
+/// A client that comes again and again.
+fn visitor(lab: &Lab) -> Result<Probe> {
+    let host = lab.client.clone();
+    let visit = move || get(&host, None, (EDGE, port::HTTP).into()).map(drop);
+    Probe::start("visitor", Duration::from_millis(20), visit)
 }
 
 /// SYNs of the attacker, under its own address.

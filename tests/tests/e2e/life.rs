@@ -4,7 +4,6 @@ use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -23,12 +22,14 @@ use spectrum_tests::{
     wait,
 };
 
-use crate::harness::{Case, PATIENCE, Scene, ensure_silent, get, shielded, shielded_in, wait_for};
+use crate::harness::{
+    Case, PATIENCE, Scene, Watch, ensure_silent, get, shielded, shielded_in, wait_for,
+};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "life::the_filter_outlives_a_killed_daemon_and_the_next_takes_over",
-        needs: &[],
+        needs: &["nft"],
         run: the_filter_outlives_a_killed_daemon_and_the_next_takes_over,
     },
     Case {
@@ -71,12 +72,14 @@ pub(crate) const CASES: &[Case] = &[
 const ECHO: AppDocument<'_> = AppDocument::tcp("echo.lab", port::ECHO);
 const HTTP: AppDocument<'_> = AppDocument::tcp("http.lab", port::HTTP);
 const NONE: [&str; 0] = [];
+/// Where a flood comes from that the filter drops.
+const BLOCKED: &str = "198.51.100.0/24";
 
 fn the_filter_outlives_a_killed_daemon_and_the_next_takes_over() -> Result<()> {
     let lab = Lab::new()?;
     let _http = origin::http(&lab.origin, port::HTTP)?;
     let host = HostDocument {
-        protection: "block = [\"198.51.100.0/24\"]",
+        protection: &format!("block = [\"{BLOCKED}\"]"),
         ..HostDocument::default()
     };
     shielded_in(&lab, host, &[HTTP], |scene| {
@@ -85,11 +88,6 @@ fn the_filter_outlives_a_killed_daemon_and_the_next_takes_over() -> Result<()> {
         get(&lab.client, None, edge)?;
         site.run("block", &[ATTACKER.to_string()])?;
 
-        // Of others: a daemon that starts connects to itself.
-        let segments = || -> Result<u64> {
-            let own = lab.edge.received("lo")?;
-            Ok(lab.edge.stack_counter("Tcp", "InSegs")? - own)
-        };
         let dropped_beyond = |count: u64| {
             wait_for(&site, "the filter to go on dropping", |status| {
                 let dropped = status.app("http.lab")?.filter.dropped("blocked");
@@ -104,12 +102,7 @@ fn the_filter_outlives_a_killed_daemon_and_the_next_takes_over() -> Result<()> {
             per_second: 20_000,
             count: u64::MAX,
         };
-        let settled = wait::until("the stack to be quiet", PATIENCE, || {
-            let before = segments()?;
-            thread::sleep(Duration::from_millis(300));
-            ensure!(segments()? == before, "segments still arrive");
-            Ok(before)
-        })?;
+        let watch = Watch::start(&lab, BLOCKED)?;
         let flood = flood.start(&lab.attacker)?;
         let alive = dropped_beyond(0)?;
 
@@ -122,8 +115,7 @@ fn the_filter_outlives_a_killed_daemon_and_the_next_takes_over() -> Result<()> {
         let daemon = site.start().context("starting the next daemon")?;
         let taken_over = dropped_beyond(dead)?;
         let sent = flood.stop()?;
-        // Nothing else speaks TCP to the edge meanwhile: what the stack saw, the filter let through.
-        let leaked = segments()? - settled;
+        let leaked = watch.packets()?;
         ensure!(leaked == 0, "{leaked} of {sent} packets reached the host");
         ensure!(taken_over > dead);
 

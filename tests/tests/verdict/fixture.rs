@@ -1,6 +1,6 @@
 //! The policy of the tables, and the checker: one packet, one cell.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
@@ -42,6 +42,9 @@ pub(crate) const WARY_ABOVE: u32 = 5;
 
 /// Segments of no connection per second above which the app `patient` loses them.
 pub(crate) const PATIENT_ABOVE: u32 = 7;
+
+/// For what the filter does in time: emulated kernels are slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a packet is counted: an app, or `None` for the host.
 pub(crate) type Owner = Option<&'static str>;

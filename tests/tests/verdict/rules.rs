@@ -1,16 +1,13 @@
 //! Custom rules: by field, in their order, and what each action does.
 
-use std::{
-    ops::RangeInclusive,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::{
     reason::Reason::{Blocked, CustomRule, Signature as SignatureReason},
     signature::{Fields, SignatureMask},
 };
+use spectrum_tests::wait;
 use spectrum_user::{
     config::{
         Mode, Transport,
@@ -22,7 +19,7 @@ use spectrum_user::{
 use crate::{
     fixture::{
         Cell::{Dropped, Monitored, Passed},
-        EDGE, EDGE_V6, Fixture,
+        EDGE, EDGE_V6, Fixture, PATIENCE,
     },
     frame::*,
     places::country,
@@ -359,11 +356,9 @@ fn a_mitigation_ends(fixture: &mut Fixture) -> Result<()> {
     fixture.filter().put_mitigation(signature)?;
     let known = fixture.filter().maps().mitigations()?;
     ensure!(known.len() == 1 && known[0].1.packets == 2, "{known:?}");
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while fixture.check(&frame, RULED, Passed).is_err() {
-        ensure!(Instant::now() < deadline, "it does not end by itself");
-        sleep(Duration::from_millis(50));
-    }
+    wait::until("it to end by itself", PATIENCE, || {
+        fixture.check(&frame, RULED, Passed)
+    })?;
     fixture.filter().remove_mitigation(slot, 1)?;
     let left = fixture.filter().maps().mitigations()?;
     ensure!(left.is_empty(), "{left:?}");

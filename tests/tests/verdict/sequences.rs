@@ -7,19 +7,18 @@ mod lists;
 use std::{
     net::{IpAddr, TcpListener, UdpSocket},
     str::FromStr as _,
-    thread::sleep,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason::{Blocked, ClosedPort, Malformed, PacketRate, SynRate};
 use spectrum_ebpf::verdict::{Outcome, Verdict};
+use spectrum_tests::wait;
 use spectrum_user::config::Mode;
 
 use crate::{
     fixture::{
         Cell::{Dropped, Monitored, Passed},
-        EDGE, EDGE_V6, Fixture,
+        EDGE, EDGE_V6, Fixture, PATIENCE,
     },
     frame::*,
 };
@@ -165,12 +164,9 @@ fn packet_rate_is_earned_back(fixture: &mut Fixture) -> Result<()> {
         fixture.check(&packet, SLOW, Passed)?;
     }
     fixture.check(&packet, SLOW, Dropped(PacketRate))?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while fixture.check(&packet, SLOW, Passed).is_err() {
-        ensure!(Instant::now() < deadline, "nothing was earned back");
-        sleep(Duration::from_millis(50));
-    }
-    Ok(())
+    wait::until("the rate to be earned back", PATIENCE, || {
+        fixture.check(&packet, SLOW, Passed)
+    })
 }
 
 fn syn_rate(fixture: &mut Fixture) -> Result<()> {
@@ -239,18 +235,15 @@ fn samples_tell(fixture: &mut Fixture) -> Result<()> {
         let frame = tagged(udp(source, EDGE, 7000), 0x8100);
         let from = IpAddr::from_str(source)?.into();
         let verdict = Verdict { slot, outcome };
-        let deadline = Instant::now() + Duration::from_secs(5);
         let mut sent = 0;
-        let sample = loop {
-            ensure!(Instant::now() < deadline, "no packet was sampled");
+        let sample = wait::until("one of the packets to be sampled", PATIENCE, || {
             fixture.filter().test_run(&frame, 10)?;
             sent += 10;
             let known = samples.drain(fixture.filter().maps(), 1000);
             let mut known = known.into_iter();
-            if let Some(sample) = known.rfind(|sample| sample.packet.source == from) {
-                break sample;
-            }
-        };
+            let known = known.rfind(|sample| sample.packet.source == from);
+            known.context("none was")
+        })?;
         ensure!(sample.verdict == verdict, "{sample:?}");
         ensure!(sample.packet.length as usize == frame.len(), "{sample:?}");
         ensure!((1..=sent).contains(&sample.weight), "{sample:?} of {sent}");
