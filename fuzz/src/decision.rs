@@ -13,6 +13,7 @@ use spectrum_ebpf::{
     geo,
     parse::{Fragment, Kind, Packet, parse, protocol},
     policy::decide,
+    refusals,
     signatures::Ruling,
     tables::{Holder, Tables},
     verdict::{Outcome, Verdict},
@@ -40,6 +41,9 @@ pub fn run(data: &[u8]) {
     assert_eq!(decide(&packet, &facts), verdict, "the same again");
     assert_eq!(Verdict::from_bits(verdict.to_bits()), verdict);
     proves_only_what_it_should(&packet, &facts, verdict, noted);
+    let refused = facts.refused.take();
+    let is_blocked = verdict.outcome == Outcome::Dropped(Reason::Blocked);
+    assert!(refused.is_none_or(|slot| is_blocked && slot == verdict.slot));
 }
 
 /// A proof spares a flow the lists from then on: it is for segments that nothing objected to before,
@@ -70,6 +74,13 @@ struct Rule {
 
 /// The verdict of the rules of which all are asked, in order.
 fn expected(packet: &Packet, facts: &Facts) -> Verdict {
+    let is_addressed = packet.kind == Kind::Addressed && facts.may_be_listed;
+    if is_addressed && refusals::is_plain(packet) && facts.is_refused {
+        return Verdict {
+            slot: SLOT,
+            outcome: Outcome::Dropped(Reason::Blocked),
+        };
+    }
     let (rules, slot, may_answer) = rules(packet, facts);
     let mut matching = rules
         .iter()

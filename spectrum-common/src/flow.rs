@@ -19,7 +19,7 @@ pub const MAX_AGE_SECONDS: u32 = 10;
 pub struct Flow {
     /// The slot of the app, below 48 bits of the flow's hash.
     pub owner: u64,
-    /// [`Settings::flow_generation`](crate::settings::Settings::flow_generation) at the time of the
+    /// [`Settings::policy_generation`](crate::settings::Settings::policy_generation) at the time of the
     /// proof, above the low 32 bits of the jiffies of then. 0 = unused.
     pub proof: u64,
 }

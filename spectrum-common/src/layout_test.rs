@@ -17,6 +17,7 @@ use crate::{
     maps,
     proven::ProvenSet,
     reason::{ByReason, Reason},
+    refusal::Refusal,
     sample::Sample,
     settings::Settings,
     signature::{Fields, SignatureHits, SignatureMask, SignatureRule, SignatureSet},
@@ -57,6 +58,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<Flow>(), 2 * 8);
     assert_eq!(size_of::<FlowSet>(), 4 * 16);
+    assert_eq!(size_of::<Refusal>(), 2 * 16 + 4 * 4);
     assert_eq!(size_of::<Surge>(), 4 * 8);
     assert_eq!(size_of::<Handshake>(), 8 + 6 * 4);
     assert_eq!(size_of::<Listener>(), 16 + 2 * 4);

@@ -25,6 +25,7 @@ pub mod handshake;
 pub mod maps;
 pub mod proven;
 pub mod reason;
+pub mod refusal;
 pub mod sample;
 pub mod settings;
 pub mod signature;

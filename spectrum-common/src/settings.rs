@@ -26,9 +26,9 @@ pub struct Settings {
     pub attach_mode: u32,
     /// Which epoch it is, see [`EPOCH_SECONDS`](crate::proven::EPOCH_SECONDS).
     pub epoch: u32,
-    /// Number of the policy that verified flows have met; changes with every policy and list, so that
-    /// flows meet the new one. 0 = no app asks for flows.
-    pub flow_generation: u32,
+    /// Number of the policy in force; changes with every policy and list, so that verified flows and
+    /// refused sources meet the new one. Not 0, once there is one.
+    pub policy_generation: u32,
 }
 
 /// How a program is attached.

@@ -16,11 +16,11 @@ pub struct FlowKey {
     hash: u64,
 }
 
-/// When a proof is made or asked for.
+/// When a proof is made or asked for, or a refusal.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub jiffies: u64,
-    /// [`Settings::flow_generation`](spectrum_common::settings::Settings::flow_generation), not 0.
+    /// [`Settings::policy_generation`](spectrum_common::settings::Settings::policy_generation), not 0.
     pub generation: u32,
 }
 

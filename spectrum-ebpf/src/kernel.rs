@@ -20,6 +20,7 @@ pub(crate) mod headers;
 pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod proven;
+pub(crate) mod refusals;
 pub(crate) mod samples;
 pub(crate) mod settings;
 pub(crate) mod signatures;
@@ -127,6 +128,16 @@ impl Tables for Maps<'_> {
     #[inline(always)]
     fn is_above_ceiling(&self, packet: &Packet, is_verified: bool, slot: u32, app: &App) -> bool {
         ceilings::above(packet, is_verified.into(), slot, app) != 0
+    }
+
+    #[inline(always)]
+    fn refused_at(&self, packet: &Packet) -> Option<u32> {
+        refusals::find(packet, self.settings)
+    }
+
+    #[inline(always)]
+    fn refuse(&self, packet: &Packet, slot: u32) {
+        refusals::note(packet, slot, self.settings);
     }
 
     #[inline(always)]

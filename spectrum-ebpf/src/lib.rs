@@ -31,6 +31,7 @@ pub mod packet;
 pub mod parse;
 pub mod policy;
 pub mod proven;
+pub mod refusals;
 pub mod sampling;
 pub mod signatures;
 pub mod surge;

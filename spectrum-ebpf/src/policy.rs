@@ -11,7 +11,8 @@
 //! 8. SYNs that are answered with a cookie.
 //!
 //! A TCP flow that has proved itself goes from 3 straight to 6, past the state of connections: it has
-//! met what comes between under the same policy.
+//! met what comes between under the same policy. A source that is blocked is remembered for a second,
+//! and refused before all else.
 //!
 //! A rule in mode `monitor` lets the packet go on to the next rule, so that a packet is dropped by
 //! whatever rule enforces, and else counted at the first rule that matched.
@@ -31,6 +32,7 @@ use spectrum_common::{
 use crate::{
     access::Listed,
     parse::{Fragment, Kind, Packet, protocol},
+    refusals,
     signatures::Ruling,
     tables::Tables,
     verdict::{Outcome, Verdict},
@@ -50,7 +52,7 @@ pub fn decide(packet: &Packet, tables: &impl Tables) -> Verdict {
     let judged = match packet.kind {
         Kind::Foreign => Ok(()),
         Kind::Unaddressed => case.matched(tables.settings().malformed, Reason::Malformed),
-        Kind::Addressed => judge_packet(&mut case, packet, tables),
+        Kind::Addressed => judge_addressed(&mut case, packet, tables),
     };
     match judged {
         Err(Dropped(reason)) => Verdict {
@@ -97,6 +99,21 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Refuses a source that was found to be blocked a moment ago before anything else is looked up.
+#[inline(always)]
+fn judge_addressed(case: &mut Case, packet: &Packet, tables: &impl Tables) -> Result<(), Dropped> {
+    let may_be_refused = tables.may_be_listed(&packet.source) && refusals::is_plain(packet);
+    if may_be_refused && let Some(slot) = tables.refused_at(packet) {
+        case.slot = slot;
+        return Err(Dropped(Reason::Blocked));
+    }
+    let judged = judge_packet(case, packet, tables);
+    if matches!(judged, Err(Dropped(Reason::Blocked))) && refusals::is_plain(packet) {
+        tables.refuse(packet, case.slot);
+    }
+    judged
 }
 
 #[inline(always)]
@@ -245,6 +262,7 @@ fn judge_lists(
     if app.blocklist == mode::OFF && app.allowlist == mode::OFF && !asks_place {
         return Ok(false);
     }
+    // Asked a second time: the verifier would follow all that lies between twice if it knew the answer.
     let may_be_listed = tables.may_be_listed(&packet.source);
     let own = if may_be_listed && app.has_access_entries != 0 {
         tables.look_up(case.slot, &packet.source)

@@ -33,6 +33,14 @@ pub trait Tables {
     /// See [`look_up`](crate::access::look_up).
     fn look_up(&self, scope: u32, source: &Address) -> Listed;
 
+    /// The slot of the app at which the packet's source was found to be blocked a moment ago; see
+    /// [`refusals::find`](crate::refusals::find). Only asked of packets that
+    /// [`refusals::is_plain`](crate::refusals::is_plain) says yes to.
+    fn refused_at(&self, packet: &Packet) -> Option<u32>;
+
+    /// Notes that the packet's source is blocked at the app at `slot`. Only told of such packets.
+    fn refuse(&self, packet: &Packet, slot: u32);
+
     /// What the app's rules on countries and autonomous systems say of a source, see
     /// [`Objection::to`]. Only asked of apps that have some.
     fn judge_place(&self, source: &Address, is_exempt: bool, app: &App) -> Objection;

@@ -18,6 +18,7 @@ use spectrum_ebpf::{
     geo::Objection,
     limits::Admission,
     parse::{Packet, flag},
+    refusals,
     signatures::{Opinion, Ruling},
     tables::{Holder, Tables},
 };
@@ -65,6 +66,7 @@ pub(super) struct World {
     is_verified: bool,
     may_pass_strays: bool,
     has_too_many_strays: bool,
+    is_refused: bool,
     least: u8,
     most: u8,
     countries: u8,
@@ -89,12 +91,15 @@ pub(super) struct Facts {
     pub(super) is_above: bool,
     pub(super) challenges: bool,
     pub(super) has_too_many_strays: bool,
+    pub(super) is_refused: bool,
     pub(super) is_verified: bool,
     pub(super) opinion: Opinion,
     pub(super) answers: Answers,
     pub(super) holder: Holder,
     /// The slot that a flow has proved itself to.
     pub(super) noted: Cell<Option<u32>>,
+    /// The slot at which a source was refused.
+    pub(super) refused: Cell<Option<u32>>,
 }
 
 impl Facts {
@@ -165,6 +170,7 @@ impl Facts {
             is_above: world.is_above,
             challenges: world.challenges,
             has_too_many_strays: world.has_too_many_strays,
+            is_refused: world.is_refused,
             is_verified: world.is_verified,
             opinion: opinion(world.opinion),
             answers: Answers {
@@ -175,6 +181,7 @@ impl Facts {
             },
             holder: holder(world.holder),
             noted: Cell::new(None),
+            refused: Cell::new(None),
         }
     }
 }
@@ -284,6 +291,16 @@ impl Tables for Facts {
 
     fn holder(&self, _packet: &Packet) -> Holder {
         self.holder
+    }
+
+    fn refused_at(&self, packet: &Packet) -> Option<u32> {
+        assert!(refusals::is_plain(packet), "asked of {packet:?}");
+        self.is_refused.then_some(SLOT)
+    }
+
+    fn refuse(&self, packet: &Packet, slot: u32) {
+        assert!(refusals::is_plain(packet), "told of {packet:?}");
+        self.refused.set(Some(slot));
     }
 
     fn has_too_many_strays(&self, _slot: u32, app: &App) -> bool {

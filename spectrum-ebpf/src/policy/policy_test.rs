@@ -28,6 +28,8 @@ struct World {
     has_too_many_strays: bool,
     answers: Answers,
     verified: Cell<Option<u32>>,
+    remembered: Option<u32>,
+    refused: Cell<Option<u32>>,
 }
 
 impl Tables for World {
@@ -120,6 +122,14 @@ impl Tables for World {
 
     fn holder(&self, _packet: &Packet) -> Holder {
         self.holder.unwrap_or(Holder::Nobody)
+    }
+
+    fn refused_at(&self, _packet: &Packet) -> Option<u32> {
+        self.remembered
+    }
+
+    fn refuse(&self, _packet: &Packet, slot: u32) {
+        self.refused.set(Some(slot));
     }
 
     fn has_too_many_strays(&self, _slot: u32, _app: &App) -> bool {
@@ -516,6 +526,36 @@ fn a_segment_passes_only_with_a_connection_or_the_answer_to_a_cookie() {
         assert_eq!(decide(&segment, &world).outcome, outcome, "{holder:?}");
         assert_eq!(world.verified.get().is_some(), verified, "{holder:?}");
     }
+}
+
+/// Under the same policy, so that the lists need not be asked again.
+#[test]
+fn who_is_blocked_is_refused_again_without_a_look_at_the_lists() {
+    let mut world = strict();
+    world.app.blocklist = mode::ENFORCE;
+    world.global = Some(Listed::Blocked);
+    let dropped = Outcome::Dropped(Reason::Blocked);
+    assert_eq!(decide(&syn(), &world).outcome, dropped);
+    assert_eq!(world.refused.get(), Some(SLOT));
+    world.remembered = world.refused.get();
+    world.app.blocklist = mode::OFF;
+    let verdict = decide(&syn(), &world);
+    assert_eq!((verdict.slot, verdict.outcome), (SLOT, dropped));
+    let broken = Packet {
+        defect: Some(Reason::Martian),
+        ..syn()
+    };
+    assert_ne!(decide(&broken, &world).outcome, dropped, "another rule's");
+}
+
+#[test]
+fn who_is_only_watched_or_refused_by_another_rule_is_not_remembered() {
+    let mut world = strict();
+    world.app.blocklist = mode::MONITOR;
+    world.app.allowlist = mode::ENFORCE;
+    world.global = Some(Listed::Blocked);
+    assert_ne!(decide(&syn(), &world).outcome, Outcome::Passed);
+    assert_eq!(world.refused.get(), None);
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Maps {
             // A second ago: our clock may be ahead of the kernel's, to which a proof that is yet to
             // come is none.
             jiffies: clock::jiffies() - u64::from(clock::ticks_per_second()),
-            generation: settings.flow_generation,
+            generation: settings.policy_generation,
         };
         flows::note(&mut set, &key, slot, now);
         self.flows

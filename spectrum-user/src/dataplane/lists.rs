@@ -157,7 +157,7 @@ pub fn put(
         Err(NoRoom) => grow(maps, key, word)?,
     }
     mark_scope(maps, key.0)?;
-    super::sync::renew_flows(maps)
+    super::sync::forget_verdicts(maps)
 }
 
 /// Takes the operator's entry off its list; says whether it was there.
@@ -175,7 +175,7 @@ pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
     }
     forget(table, key);
     maps.access.announce()?;
-    super::sync::renew_flows(maps)?;
+    super::sync::forget_verdicts(maps)?;
     Ok(true)
 }
 

@@ -139,11 +139,6 @@ impl Plan {
         self.lists.extend(lists);
     }
 
-    /// Whether an app asks which connections flows belong to.
-    pub(super) fn follows_flows(&self) -> bool {
-        self.apps.values().any(|app| app.out_of_state != mode::OFF)
-    }
-
     fn add_list(&mut self, scope: u32, action: u32, prefixes: &[IpNet]) {
         if !prefixes.is_empty() {
             self.lists.push(List {

@@ -100,23 +100,23 @@ pub(super) fn apply(
     }
     signatures.finish(maps)?;
     if !applied.is_nothing() {
-        renew_flows(maps)?;
+        forget_verdicts(maps)?;
     }
     Ok(applied)
 }
 
-/// Has flows that have proved themselves meet the rules again, after a change of any of them.
-pub(super) fn renew_flows(maps: &mut Maps) -> Result<(), Error> {
+/// Has every packet meet the rules again, also of flows that have proved themselves and of sources that
+/// were refused, after a change of any of them.
+pub(super) fn forget_verdicts(maps: &mut Maps) -> Result<(), Error> {
     let settings = maps.settings()?;
-    let flow_generation = match settings.flow_generation {
-        0 => return Ok(()),
+    let policy_generation = match settings.policy_generation {
         u32::MAX => 1,
         number => number + 1,
     };
     write_settings(
         maps,
         Settings {
-            flow_generation,
+            policy_generation,
             ..settings
         },
     )
@@ -225,11 +225,10 @@ fn apply_settings(maps: &mut Maps, plan: &Plan) -> Result<(), Error> {
         epoch: clock::since_boot_s() / EPOCH_SECONDS,
         interface_index: before.interface_index,
         attach_mode: before.attach_mode,
-        flow_generation: match (plan.follows_flows(), before.flow_generation) {
-            (false, _) => 0,
-            // Not 1: flows of an earlier time may still be there.
-            (true, 0) => random_seed()?,
-            (true, number) => number,
+        policy_generation: match before.policy_generation {
+            // Not 1: verdicts of an earlier time may still be remembered.
+            0 => random_seed()?,
+            number => number,
         },
         ..plan.settings
     };

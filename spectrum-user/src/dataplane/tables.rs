@@ -201,6 +201,13 @@ impl Tables for View<'_> {
         false
     }
 
+    /// Of each CPU another; the lists say the same.
+    fn refused_at(&self, _packet: &Packet) -> Option<u32> {
+        None
+    }
+
+    fn refuse(&self, _packet: &Packet, _slot: u32) {}
+
     /// What [`Maps::verdict_on`] asks about has no flow yet.
     fn is_verified(&self, _packet: &Packet, _slot: u32) -> bool {
         false
