@@ -21,7 +21,6 @@ pub const fn index(packet: &Packet) -> u32 {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let [high, low] = packet.source.halves_be;
     let bits = (high ^ low).wrapping_mul(SPREAD) ^ service(packet) as u64;
-    #[expect(clippy::cast_possible_truncation, reason = "the high bits are meant")]
     let high = (bits.wrapping_mul(SPREAD) >> 32) as u32;
     high & (REFUSALS - 1)
 }
