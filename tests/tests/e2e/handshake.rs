@@ -310,9 +310,10 @@ fn a_syn_flood_is_answered_while_it_lasts() -> Result<()> {
             text.contains("SYNs are answered with cookies since"),
             "{text}"
         );
-        while flood.sent() < SENT {
-            std::thread::sleep(EVERY);
-        }
+        wait::until("the flood to be over", 3 * PATIENCE, || {
+            ensure!(flood.sent() == SENT, "{} of {SENT}", flood.sent());
+            Ok(())
+        })?;
         flood.stop()?;
         let answered = wait::until("SYNs to go to the app again", 3 * PATIENCE, || {
             let filter = scene.filter("http.lab")?;
