@@ -247,12 +247,7 @@ fn strays(apps: &[AppStatus]) -> String {
             app.name
         ))
     });
-    let lines: String = lines.collect();
-    if lines.is_empty() {
-        lines
-    } else {
-        format!("\n{lines}")
-    }
+    block(lines.collect())
 }
 
 /// The apps whose SYNs are or were answered with cookies, one a line.
@@ -272,7 +267,11 @@ fn challenges(apps: &[AppStatus]) -> String {
             )),
         }
     });
-    let lines: String = lines.collect();
+    block(lines.collect())
+}
+
+/// Lines below an empty one; nothing if there are none.
+fn block(lines: String) -> String {
     if lines.is_empty() {
         lines
     } else {
