@@ -30,6 +30,7 @@ mod reload;
 mod replay;
 mod routing;
 mod rules;
+mod strays;
 mod tls;
 
 use std::process::ExitCode;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         filter::CASES,
         guide::CASES,
         handshake::CASES,
+        strays::CASES,
         rates::CASES,
         rules::CASES,
         mitigation::CASES,
