@@ -80,13 +80,16 @@ pub(super) fn is_one(bytes: &[u8]) -> bool {
 /// Everything.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Ranges> {
     let reader = Reader::from_source(bytes)?;
-    // Each node leads to two. A tree that leads in circles has no end of them.
+    // Each node leads to two. A tree that leads in circles, or many ways to one place, has no end of
+    // them; those that say nothing are the crate's to skip, unless it is asked for them.
     let most = 2 * reader.metadata().node_count as usize;
     let most = most.min(MAX_NETWORKS);
     // Networks share their records.
     let mut known: HashMap<usize, Place> = HashMap::new();
     let mut ranges = Vec::new();
-    for network in reader.networks(WithinOptions::default())? {
+    let options = WithinOptions::default().include_networks_without_data();
+    for (number, network) in reader.networks(options)?.enumerate() {
+        ensure!(number < most, "more than {most} networks");
         let network = network?;
         let Some(offset) = network.offset() else {
             continue;
@@ -103,7 +106,6 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Ranges> {
                 place
             }
         };
-        ensure!(ranges.len() < most, "more than {most} networks");
         let network = network.network()?;
         ranges.push(Range {
             first: network.network(),
