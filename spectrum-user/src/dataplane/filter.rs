@@ -223,7 +223,14 @@ impl Filter {
             ..Applied::default()
         };
         self.asked.extend(places.asked.clone());
-        let applied = sync::apply(&mut self.maps, &plan, lists, applied)?;
+        let applied = match sync::apply(&mut self.maps, &plan, lists, applied) {
+            Ok(applied) => applied,
+            Err(error) => {
+                // What was written is in force, and whoever tries again finds it unchanged.
+                sync::forget_verdicts(&mut self.maps)?;
+                return Err(error);
+            }
+        };
         self.asked = places.asked;
         self.plan = Some(plan);
         Ok(applied)

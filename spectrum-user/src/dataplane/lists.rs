@@ -153,7 +153,7 @@ pub fn put(
     };
     note_change(table);
     match table.put(key, word) {
-        Ok(()) => maps.access.announce()?,
+        Ok(()) => {}
         Err(NoRoom) => grow(maps, key, word)?,
     }
     mark_scope(maps, key.0)?;
@@ -174,7 +174,6 @@ pub fn remove(maps: &mut Maps, key: EntryKey) -> Result<bool, Error> {
         return Ok(false);
     }
     forget(table, key);
-    maps.access.announce()?;
     super::sync::forget_verdicts(maps)?;
     Ok(true)
 }

@@ -106,8 +106,10 @@ pub(super) fn apply(
 }
 
 /// Has every packet meet the rules again, also of flows that have proved themselves and of sources that
-/// were refused, after a change of any of them.
+/// were refused, after a change of any of them. A packet that is under way has met the rules of before,
+/// and must not be remembered under the new number: it is waited for.
 pub(super) fn forget_verdicts(maps: &mut Maps) -> Result<(), Error> {
+    maps.access.announce()?;
     let settings = maps.settings()?;
     let policy_generation = match settings.policy_generation {
         u32::MAX => 1,
