@@ -171,13 +171,13 @@ async fn watch(
         let _asked = timeout(refresh, wake.notified()).await;
         let looking = known.clone();
         match spawn_blocking(move || looking.look()).await {
-            Ok((looked, true)) => {
+            Ok((looked, is_news)) => {
+                // Also where it is none: which edition was looked at, so that it is not read again.
                 known = looked;
-                if updates.send(Update(known.clone())).await.is_err() {
+                if is_news && updates.send(Update(known.clone())).await.is_err() {
                     return;
                 }
             }
-            Ok((_, false)) => {}
             Err(error) => log::error!("cannot read the databases: {error}"),
         }
     }
