@@ -55,16 +55,15 @@ pub fn observe(
         surge.second_began = jiffies;
         surge.count = 0;
     }
+    if surge.since != 0 && !lasts(surge, jiffies, ticks_per_second) {
+        surge.since = 0;
+    }
     surge.count += 1;
     if surge.count > threshold.renewed_above() {
         surge.renewed = jiffies;
     }
-    if surge.since == 0 {
-        if surge.count > threshold.above.into() {
-            surge.since = jiffies;
-        }
-    } else if !lasts(surge, jiffies, ticks_per_second) {
-        surge.since = 0;
+    if surge.since == 0 && surge.count > threshold.above.into() {
+        surge.since = jiffies;
     }
     surge.since != 0
 }

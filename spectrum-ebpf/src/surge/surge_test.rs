@@ -60,6 +60,17 @@ fn a_surge_begins_with_the_first_packet_above_the_threshold() {
     assert_eq!(state.since, 7);
 }
 
+/// However low the threshold: half of it may be nothing.
+#[test]
+fn one_packet_renews_no_surge_that_is_over() {
+    const TWO: Threshold = Threshold { above: 1 };
+    let mut state = Surge::default();
+    assert!(!observe(&mut state, TWO, 7, TICKS));
+    assert!(observe(&mut state, TWO, 7, TICKS));
+    let an_hour_later = 7 + u64::from(3600 * TICKS);
+    assert!(!observe(&mut state, TWO, an_hour_later, TICKS));
+}
+
 #[test]
 fn above_nothing_is_always() {
     let mut state = Surge::default();
