@@ -36,14 +36,14 @@ pub fn run(data: &[u8]) {
     parse(frame.as_slice(), &mut packet);
     let facts = Facts::new(&world);
     let verdict = decide(&packet, &facts);
-    let noted = facts.noted.take();
+    let (noted, refused) = (facts.noted.take(), facts.refused.take());
     assert_eq!(verdict, expected(&packet, &facts), "{packet:?}\n{world:?}");
     assert_eq!(decide(&packet, &facts), verdict, "the same again");
     assert_eq!(Verdict::from_bits(verdict.to_bits()), verdict);
     proves_only_what_it_should(&packet, &facts, verdict, noted);
-    let refused = facts.refused.take();
     let is_blocked = verdict.outcome == Outcome::Dropped(Reason::Blocked);
-    assert!(refused.is_none_or(|slot| is_blocked && slot == verdict.slot));
+    let is_new = is_blocked && refusals::is_plain(&packet) && !facts.is_refused;
+    assert_eq!(refused, is_new.then_some(verdict.slot));
 }
 
 /// A proof spares a flow the lists from then on: it is for segments that nothing objected to before,
