@@ -57,6 +57,18 @@ impl Others {
         warn(&self.databases.places(), config);
     }
 
+    /// The data plane has taken over what [`Others::say`] says.
+    pub(super) fn settle(&mut self) {
+        self.feeds.settle();
+        self.databases.settle();
+    }
+
+    /// Notes that it could not.
+    pub(super) fn refuse(&mut self, why: &anyhow::Error) {
+        self.feeds.refuse(why);
+        self.databases.refuse(why);
+    }
+
     /// What feeds list and databases know, as the data plane wants it.
     pub(super) fn say(&self, config: &Config) -> (Vec<FeedList>, Arc<Places>) {
         let lists = self.feeds.lists();

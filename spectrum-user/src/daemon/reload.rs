@@ -68,7 +68,7 @@ impl Daemon {
                 match prepared.and_then(|prepared| self.shield.apply(&config, prepared)) {
                     Ok(()) => self.settle(),
                     Err(error) => {
-                        self.others.feeds.refuse(&error);
+                        self.others.refuse(&error);
                         log::error!(
                             "cannot take over what feeds list, databases know, and addresses the \
                              interfaces have: {error:#}"
@@ -93,7 +93,7 @@ impl Daemon {
     /// The filters have what was prepared; what has changed since is to come.
     fn settle(&mut self) {
         if self.work.settle() {
-            self.others.feeds.settle();
+            self.others.settle();
         }
         self.follow_addresses();
     }

@@ -30,7 +30,8 @@ pub struct DatabaseStatus {
     pub edition: Option<Timestamp>,
     /// Since when it is in use.
     pub read: Option<Timestamp>,
-    /// Why the file as it is now cannot be used; absent if it can.
+    /// Why the file as it is now cannot be used, or the filters have not taken over what it says;
+    /// absent if neither is so.
     pub error: Option<String>,
 }
 
@@ -77,6 +78,10 @@ pub struct Draft {
 /// The databases that are followed.
 pub struct Databases {
     known: Known,
+    /// Some address is somewhere else than the filters have it.
+    is_coming: bool,
+    /// Why the filters could not take that over.
+    refused: Option<String>,
     refresh: Duration,
     wake: Arc<Notify>,
     tasks: JoinSet<()>,
@@ -89,6 +94,8 @@ impl Default for Databases {
         let (updates_in, updates) = mpsc::channel(1);
         Self {
             known: Known::default(),
+            is_coming: false,
+            refused: None,
             refresh: Duration::MAX,
             wake: Arc::default(),
             tasks: JoinSet::new(),
@@ -140,7 +147,19 @@ impl Databases {
     pub fn take(&mut self, Update(known): Update) -> bool {
         let changed = self.known.places.digest() != known.places.digest();
         self.known = known;
+        self.is_coming |= changed;
         changed
+    }
+
+    /// The data plane has taken over what [`Databases::places`] says.
+    pub fn settle(&mut self) {
+        self.is_coming = false;
+        self.refused = None;
+    }
+
+    /// Notes that it could not.
+    pub fn refuse(&mut self, why: &anyhow::Error) {
+        self.refused = self.is_coming.then(|| format!("{why:#}"));
     }
 
     /// What all databases say together.
@@ -155,7 +174,12 @@ impl Databases {
     }
 
     pub fn statuses(&self) -> Vec<DatabaseStatus> {
-        self.known.databases.iter().map(Database::status).collect()
+        let databases = self.known.databases.iter();
+        let status = |database: &Database| DatabaseStatus {
+            error: database.error.clone().or_else(|| self.refused.clone()),
+            ..database.status()
+        };
+        databases.map(status).collect()
     }
 }
 
