@@ -16,6 +16,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod dataplane;
+mod edition;
 pub mod event;
 pub mod feeds;
 pub mod geo;

@@ -26,8 +26,11 @@ use rustls::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::{App, AppId, Errors, Tls, TlsVersion};
-use files::{Edition, Flaw};
+use crate::{
+    config::{App, AppId, Errors, Tls, TlsVersion},
+    edition::Edition,
+};
+use files::Flaw;
 pub use names::Names;
 pub use origin::fingerprint;
 
@@ -245,7 +248,7 @@ fn editions(tls: &Tls) -> Editions {
     paths.extend(origin.and_then(|origin| origin.ca.as_deref()));
     let editions = paths.into_iter();
     editions
-        .map(|path| (path.to_owned(), Edition::of(path)))
+        .map(|path| (path.to_owned(), Edition::of(path).ok()))
         .collect()
 }
 

@@ -156,6 +156,22 @@ fn what_is_odd_about_a_file_is_a_warning() {
     );
 }
 
+/// Who follows a warning, or an error about rights, need not touch the file besides.
+#[test]
+fn a_change_of_who_may_read_is_a_change() {
+    let (directory, _authority) = stage();
+    let app = app(directory.path(), ORIGIN);
+    let endpoints = read(&app).unwrap();
+    let endpoint = only(&endpoints, &app);
+    let key = directory.path().join("mail.key");
+    for (mode, warnings) in [(0o644, 1), (0o600, 0)] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        look(&endpoints);
+        let found = endpoint.status().warnings;
+        assert_eq!(found.len(), warnings, "{mode:o}: {found:?}");
+    }
+}
+
 /// A renewed certificate is taken over, a broken one is not, and nobody has to do anything.
 #[test]
 fn files_are_followed_and_the_last_good_ones_stay() {

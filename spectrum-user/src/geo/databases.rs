@@ -3,7 +3,6 @@
 //! stays.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,6 +18,7 @@ use tokio::{
 };
 
 use super::{Places, Ranges, parse_file, read_file};
+use crate::edition::Edition;
 
 /// What is known of a database, for people.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,17 +33,6 @@ pub struct DatabaseStatus {
     /// Why the file as it is now cannot be used, or the filters have not taken over what it says;
     /// absent if neither is so.
     pub error: Option<String>,
-}
-
-/// What tells a file from the one that had its name before, and from itself before a change: of what is
-/// in it, or of who may read it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Edition {
-    length: u64,
-    modified: Option<Timestamp>,
-    /// Seconds and nanoseconds.
-    status_changed: (i64, i64),
-    inode: u64,
 }
 
 /// A database, and what it says.
@@ -283,7 +272,8 @@ impl Database {
     }
 
     fn look(&mut self) -> bool {
-        let looked = Edition::of(&self.file);
+        let looked =
+            Edition::of(&self.file).with_context(|| format!("cannot open {}", self.file.display()));
         if self.seen.is_some() && self.seen == looked.as_ref().ok().copied() {
             return false;
         }
@@ -329,20 +319,5 @@ impl Database {
             read: self.read,
             error: self.error.clone(),
         }
-    }
-}
-
-impl Edition {
-    fn of(file: &Path) -> Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-
-        let meta = fs::metadata(file).with_context(|| format!("cannot open {}", file.display()))?;
-        let modified = meta.modified().ok();
-        Ok(Self {
-            length: meta.len(),
-            modified: modified.and_then(|time| Timestamp::try_from(time).ok()),
-            status_changed: (meta.ctime(), meta.ctime_nsec()),
-            inode: meta.ino(),
-        })
     }
 }

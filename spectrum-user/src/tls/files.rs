@@ -5,7 +5,6 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use jiff::Timestamp;
@@ -68,26 +67,6 @@ impl Flaw {
 impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`: {}", self.field, self.what)
-    }
-}
-
-/// What tells a file from the one that had its name before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Edition {
-    length: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
-}
-
-impl Edition {
-    /// `None` if there is no such file.
-    pub(super) fn of(file: &Path) -> Option<Self> {
-        let meta = fs::metadata(file).ok()?;
-        Some(Self {
-            length: meta.len(),
-            modified: meta.modified().ok(),
-            inode: meta.ino(),
-        })
     }
 }
 
