@@ -10,6 +10,7 @@ use rustls::{
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use sha2::{Digest as _, Sha256};
 
@@ -65,7 +66,7 @@ pub(super) fn terms(
 fn config(
     origin: &OriginTls,
     authorities: Option<RootCertStore>,
-    certificate: Option<Arc<rustls::sign::CertifiedKey>>,
+    certificate: Option<Arc<CertifiedKey>>,
 ) -> Result<ClientConfig, String> {
     let authorities = authorities
         .map(|roots| {
@@ -84,7 +85,7 @@ fn config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     Ok(match certificate {
-        Some(key) => builder.with_client_cert_resolver(Arc::new(Always(key))),
+        Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
         None => builder.with_no_client_auth(),
     })
 }
@@ -164,22 +165,4 @@ impl ServerCertVerifier for Verifier {
 /// The SHA-256 of a certificate.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> Fingerprint {
     Fingerprint(Sha256::digest(certificate).into())
-}
-
-/// The one certificate, whoever asks.
-#[derive(Debug)]
-struct Always(Arc<rustls::sign::CertifiedKey>);
-
-impl rustls::client::ResolvesClientCert for Always {
-    fn resolve(
-        &self,
-        _root_hint_subjects: &[&[u8]],
-        _schemes: &[SignatureScheme],
-    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
-        Some(Arc::clone(&self.0))
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
 }
