@@ -104,6 +104,15 @@ pub struct CertificateStatus {
     pub expires: Option<Timestamp>,
 }
 
+impl EndpointStatus {
+    /// Has one of the certificates expired since they were read? That is worth another warning.
+    fn has_outlived_a_certificate(&self) -> bool {
+        let now = Timestamp::now();
+        let mut ends = self.certificates.iter().filter_map(|one| one.expires);
+        self.error.is_none() && ends.any(|end| self.read < end && end < now)
+    }
+}
+
 impl Endpoints {
     /// Reads the files of `apps`; an endpoint of `previous` with the same settings goes on as it is.
     /// Blocks.
@@ -210,7 +219,8 @@ impl Endpoint {
         let now = editions(&self.tls);
         let has_settled = files.seen == now;
         files.seen.clone_from(&now);
-        if !has_settled || files.read == now {
+        let is_new = files.read != now || files.status.has_outlived_a_certificate();
+        if !has_settled || !is_new {
             return;
         }
         files.read = now;
