@@ -63,6 +63,10 @@ enum Unopened {
     Gone,
 }
 
+/// Bytes of the protocols that a client may offer where an origin is offered them too: far more than any
+/// does. The origin's refusal of a first message that is too long would look like its own failure.
+const MAX_OFFER: usize = 1024;
+
 pub(super) async fn carry(
     client: ResetOnDrop,
     edge: SocketAddr,
@@ -104,6 +108,13 @@ impl Session<'_> {
             return Err(Unopened::Tls(Status::BAD_SERVER_NAME));
         };
         let offered = offered(&hello);
+        let is_passed_on = self.terms.origin.is_some();
+        if is_passed_on && offered.iter().map(Vec::len).sum::<usize>() > MAX_OFFER {
+            self.account
+                .note_tls(|tls| tls.client.status = TlsStatus::HandshakeFailed);
+            alert(hello.io, AlertDescription::NoApplicationProtocol).await;
+            return Err(Unopened::Tls(Status::CLIENT_HANDSHAKE_FAILED));
+        }
         match &self.terms.origin {
             Some(terms) if !offered.is_empty() => {
                 let header = self.header(&hello.io.stream, None);
@@ -270,7 +281,6 @@ impl Session<'_> {
             Ok(Err(error)) => error,
             Err(_elapsed) => io::ErrorKind::TimedOut.into(),
         };
-        self.endpoint.complain_of_origin(&error);
         let refusal = match tls_error(&error) {
             // What the client offers is its own choice, and says nothing about the origin.
             Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
@@ -281,6 +291,7 @@ impl Session<'_> {
             Some(Error::InvalidCertificate(_)) => Status::ORIGIN_CERTIFICATE,
             _ => Status::ORIGIN_UNKNOWN_ERROR,
         };
+        self.endpoint.complain_of_origin(&error);
         self.account.note_tls(|tls| {
             tls.origin = Spoken {
                 status: TlsStatus::HandshakeFailed,

@@ -268,6 +268,25 @@ fn a_protocol_that_the_origin_does_not_speak_is_refused() {
     assert_eq!(snapshot.totals.tls_errors, 1);
 }
 
+/// An origin that is shown too long an offer refuses it with another word, and would pass for broken.
+#[test]
+fn more_protocols_than_anybody_speaks_reach_no_origin() {
+    let hall = Hall::new();
+    let origin = tcp_origin();
+    let stage = Stage::new(&[hall.strict(&origin)]);
+    let names: Vec<String> = (0..200)
+        .map(|number| format!("protocol-{number}"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut client = hall.client(NAME, &names);
+    let error = ping(&mut client).unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+    stage.expect_event(Kind::TlsError, 443);
+    origin.set_nonblocking(true).unwrap();
+    assert!(origin.accept().is_err(), "the origin was asked");
+    assert_eq!(stage.snapshot("app").origins[0].failures, 0);
+}
+
 /// Nobody gets between edge and origin, and whoever tries is seen.
 #[test]
 fn an_origin_with_another_certificate_gets_nothing() {
