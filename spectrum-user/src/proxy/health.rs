@@ -169,7 +169,8 @@ impl Running {
 /// Checks an origin for ever.
 async fn check(target: Target) {
     let probe = Probe::new(&target.app, &target.health, target.address);
-    let mut streak = Streak::new(target.health.rise, target.health.fall);
+    let known = target.state.is_checked().then(|| !target.state.is_down());
+    let mut streak = Streak::new(target.health.rise, target.health.fall, known);
     // The first check comes at once, and the second when it may, so that those of many origins do
     // not go on together.
     let mut pause = target.health.interval.mul_f64(part_of(target.address));

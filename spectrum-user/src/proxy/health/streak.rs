@@ -5,7 +5,7 @@
 pub(super) struct Streak {
     rise: u32,
     fall: u32,
-    /// `None` before the first check, which decides alone: there is nothing to weigh it against.
+    /// `None` before the first check of all, which decides alone: there is nothing to weigh it against.
     is_up: Option<bool>,
     passed: bool,
     in_a_row: u32,
@@ -19,11 +19,12 @@ pub(super) enum Change {
 }
 
 impl Streak {
-    pub(super) fn new(rise: u32, fall: u32) -> Self {
+    /// `is_up` is what earlier checks have found.
+    pub(super) fn new(rise: u32, fall: u32, is_up: Option<bool>) -> Self {
         Self {
             rise,
             fall,
-            is_up: None,
+            is_up,
             passed: true,
             in_a_row: 0,
         }
@@ -66,7 +67,11 @@ mod tests {
 
     /// `+` passes, `-` fails; what has changed after each: `U`, `D` or `.`.
     fn changes(results: &str) -> String {
-        let mut streak = Streak::new(2, 3);
+        changes_after(None, results)
+    }
+
+    fn changes_after(is_up: Option<bool>, results: &str) -> String {
+        let mut streak = Streak::new(2, 3, is_up);
         let changes = results
             .chars()
             .map(|result| match streak.note(result == '+') {
@@ -81,6 +86,13 @@ mod tests {
     fn the_first_check_decides_alone() {
         assert_eq!(changes("+"), ".");
         assert_eq!(changes("-"), "D");
+    }
+
+    /// As after a change of the settings.
+    #[test]
+    fn what_earlier_checks_have_found_is_not_forgotten() {
+        assert_eq!(changes_after(Some(false), "-++"), "..U");
+        assert_eq!(changes_after(Some(true), "+---"), "...D");
     }
 
     #[test]

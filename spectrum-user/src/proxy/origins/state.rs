@@ -152,6 +152,11 @@ impl OriginState {
         *self.check() = None;
     }
 
+    /// Whether health checks have said anything of it yet.
+    pub(in crate::proxy) fn is_checked(&self) -> bool {
+        self.check().is_some()
+    }
+
     /// Whether health checks say so.
     pub(in crate::proxy) fn is_down(&self) -> bool {
         self.is_down.load(Ordering::Relaxed)
