@@ -44,13 +44,16 @@ pub(super) enum Astray {
 }
 
 impl Routes {
-    /// Routes that `previous` has for the same hosts keep the state of their origins.
+    /// Routes that `previous` has for one of the same hosts keep the state of their origins.
     pub(super) fn new(routing: &Routing, previous: Option<&Self>) -> Self {
         let known = previous.map_or(&[][..], |previous| &previous.all);
         let mut by_host = HashMap::new();
         let mut all = Vec::new();
         for (index, route) in routing.routes.iter().enumerate() {
-            let same = known.iter().find(|(other, _)| other.hosts == route.hosts);
+            let same = known.iter().find(|(other, _)| {
+                let mut hosts = other.hosts.iter();
+                hosts.any(|host| route.hosts.contains(host))
+            });
             let origins = Origins::new(&route.origins, same.map(|(_, origins)| origins));
             by_host.extend(route.hosts.iter().map(|host| (host.clone(), index)));
             all.push((route.clone(), origins));
