@@ -25,6 +25,7 @@ use crate::{
     config::{ProxyProtocol, RouteBy, Transport},
     event::Status,
 };
+pub(super) use direction::{Failure, Progress};
 use relay::relay;
 pub(super) use relay::{End, Side};
 

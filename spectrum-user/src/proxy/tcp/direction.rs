@@ -13,6 +13,7 @@ use tokio::{io::Interest, net::TcpStream};
 use super::{
     copy,
     pipe::{Lease, lease},
+    relay::Side,
 };
 
 /// Reads and writes before others get their turn.
@@ -55,16 +56,26 @@ enum Phase {
 
 /// Bytes that moved.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    pub(super) read: usize,
-    pub(super) written: usize,
+pub(in crate::proxy) struct Progress {
+    pub(in crate::proxy) read: usize,
+    pub(in crate::proxy) written: usize,
 }
 
 /// Which side failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(in crate::proxy) enum Failure {
     Read(io::Error),
     Write(io::Error),
+}
+
+impl Failure {
+    /// The side that failed, of a direction between these two.
+    pub(in crate::proxy) fn at(self, from: Side, to: Side) -> (Side, io::Error) {
+        match self {
+            Self::Read(error) => (from, error),
+            Self::Write(error) => (to, error),
+        }
+    }
 }
 
 impl Direction {

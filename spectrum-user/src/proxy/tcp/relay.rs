@@ -30,6 +30,27 @@ pub(in crate::proxy) enum End {
     Failed { side: Side, error: io::Error },
 }
 
+impl End {
+    /// After the idle timeout; `up` and `down` say whether bytes are held for the origin and for the
+    /// client, and `last_from` who has sent last.
+    pub(in crate::proxy) fn after_idle(up: bool, down: bool, last_from: Side) -> Self {
+        let stalled = |side| Self::Failed {
+            side,
+            error: io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        };
+        match last_from {
+            _ if up => stalled(Side::Origin),
+            _ if down => stalled(Side::Client),
+            Side::Client => Self::Idle {
+                owing: Side::Origin,
+            },
+            Side::Origin => Self::Idle {
+                owing: Side::Client,
+            },
+        }
+    }
+}
+
 /// Relays until the [`End`]. The origin gets `header` before anything else.
 ///
 /// A FIN is passed on behind the last byte, and the other direction goes on. Of what a side sent
@@ -55,7 +76,11 @@ pub(super) async fn relay(
         end = poll_fn(|cx| relay.poll(cx)) => return end,
         () = idle.expired() => {}
     }
-    relay.idle_end()
+    End::after_idle(
+        relay.up.holds_bytes(),
+        relay.down.holds_bytes(),
+        relay.last_from,
+    )
 }
 
 struct Relay<'a> {
@@ -127,33 +152,6 @@ impl Relay<'_> {
             return Some((Side::Origin, error));
         }
         None
-    }
-
-    fn idle_end(&self) -> End {
-        let stalled = |side| End::Failed {
-            side,
-            error: io::Error::from_raw_os_error(libc::ETIMEDOUT),
-        };
-        if self.up.holds_bytes() {
-            return stalled(Side::Origin);
-        }
-        if self.down.holds_bytes() {
-            return stalled(Side::Client);
-        }
-        let owing = match self.last_from {
-            Side::Client => Side::Origin,
-            Side::Origin => Side::Client,
-        };
-        End::Idle { owing }
-    }
-}
-
-impl Failure {
-    fn at(self, from: Side, to: Side) -> (Side, io::Error) {
-        match self {
-            Self::Read(error) => (from, error),
-            Self::Write(error) => (to, error),
-        }
     }
 }
 

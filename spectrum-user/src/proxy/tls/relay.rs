@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::super::{
     account::Account,
     clock::Idle,
-    tcp::{End, Side, copy},
+    tcp::{End, Failure, Progress, Side, copy},
 };
 
 /// Reads and writes before others get their turn.
@@ -28,7 +28,8 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Unpin {
 /// Relays until the [`End`]. The origin gets `header` before anything else.
 ///
 /// An end is passed on behind the last byte, and the other direction goes on. One that TLS did not
-/// announce is passed on unannounced, for the receiver to judge; who has no TLS sees a reset.
+/// announce is passed on unannounced, for the receiver to judge; who has no TLS sees a reset. A side that
+/// is reset while it is not read is noticed when it is, or after the idle timeout.
 pub(super) async fn relay(
     client: &mut impl Duplex,
     origin: &mut impl Duplex,
@@ -69,20 +70,7 @@ pub(super) async fn relay(
         end = both => return end,
         () = idle.expired() => {}
     }
-    let stalled = |side| End::Failed {
-        side,
-        error: io::Error::from_raw_os_error(libc::ETIMEDOUT),
-    };
-    match last_from {
-        _ if up.holds_bytes() => stalled(Side::Origin),
-        _ if down.holds_bytes() => stalled(Side::Client),
-        Side::Client => End::Idle {
-            owing: Side::Origin,
-        },
-        Side::Origin => End::Idle {
-            owing: Side::Client,
-        },
-    }
+    End::after_idle(up.holds_bytes(), down.holds_bytes(), last_from)
 }
 
 /// One direction. Reads only when it holds nothing: a receiver that is slow slows its sender down.
@@ -102,19 +90,6 @@ enum Phase {
     /// The same, but the source's TLS did not announce it.
     Cutting,
     Closed,
-}
-
-/// Bytes that moved.
-#[derive(Clone, Copy, Default)]
-struct Progress {
-    read: usize,
-    written: usize,
-}
-
-/// Which side failed.
-enum Failure {
-    Read(io::Error),
-    Write(io::Error),
 }
 
 impl Direction {
@@ -233,13 +208,4 @@ impl Direction {
 
 fn cut() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
-}
-
-impl Failure {
-    fn at(self, from: Side, to: Side) -> (Side, io::Error) {
-        match self {
-            Self::Read(error) => (from, error),
-            Self::Write(error) => (to, error),
-        }
-    }
 }
