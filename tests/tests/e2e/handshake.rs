@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     mem,
     net::{IpAddr, SocketAddr, TcpStream},
     os::fd::AsRawFd as _,
@@ -99,7 +99,7 @@ fn agreed(stream: &TcpStream) -> Result<Agreed> {
             &raw mut length,
         )
     };
-    ensure!(result == 0, "{}", std::io::Error::last_os_error());
+    ensure!(result == 0, "{}", io::Error::last_os_error());
     Ok(Agreed {
         options: info.tcpi_options & NEGOTIATED,
         window_scales: info.tcpi_snd_rcv_wscale,
@@ -353,14 +353,24 @@ fn a_port_can_be_used_again_at_once() -> Result<()> {
 }
 
 fn request_from_one_port(edge: SocketAddr) -> Result<String> {
-    let socket = Socket::new(Domain::for_address(edge), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
     let any: IpAddr = if edge.is_ipv4() { "0.0.0.0" } else { "::" }.parse()?;
-    socket.bind(&SocketAddr::new(any, 45_000).into())?;
-    socket.connect_timeout(&edge.into(), PATIENCE)?;
-    let mut stream = TcpStream::from(socket);
+    let connect = || -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(edge), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(any, 45_000).into())?;
+        socket.connect_timeout(&edge.into(), PATIENCE)?;
+        Ok(socket.into())
+    };
+    // The client's own kernel refuses for as long as the last ACK of the connection before is due.
+    let connected = wait::until("the port", PATIENCE, || match connect() {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error.into()),
+        other => Ok(other),
+    });
+    let mut stream = connected?.context("connecting")?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    stream
+        .write_all(b"GET / HTTP/1.0\r\n\r\n")
+        .context("asking for the page")?;
     let mut page = String::new();
     stream
         .read_to_string(&mut page)
