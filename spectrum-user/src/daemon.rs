@@ -157,6 +157,7 @@ impl Daemon {
             proxy::Settings {
                 workers: config.host.workers,
                 drain: config.host.drain,
+                dns_servers: config.host.dns_servers.clone(),
             },
             events.clone(),
         )?;

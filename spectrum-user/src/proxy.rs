@@ -13,8 +13,10 @@ mod clock;
 mod error;
 mod health;
 pub mod hostname;
+mod keeper;
 mod limits;
 mod listener;
+mod names;
 mod origins;
 mod plan;
 mod proofs;
@@ -42,6 +44,7 @@ use socket2::Socket;
 use tokio::sync::Mutex as AsyncMutex;
 
 pub use error::{ApplyError, StartError};
+pub use names::LookupSnapshot;
 pub use origins::{CheckSnapshot, OriginCondition, OriginSnapshot};
 pub use proofs::Proofs;
 pub use routes::RouteSnapshot;
@@ -55,7 +58,7 @@ use crate::{
     event,
     tls::Endpoints,
 };
-use health::Checks;
+use keeper::Keeper;
 use plan::{Bind, Plan, Served};
 use service::Service;
 use worker::{Open, Update, Worker};
@@ -64,12 +67,14 @@ use worker::{Open, Update, Worker};
 const SPARE_DESCRIPTORS: u64 = 256;
 
 /// How the proxy runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Threads; at least 1.
     pub workers: usize,
     /// How long connections of an app go on after it was removed.
     pub drain: Duration,
+    /// Who is asked for the names of origins; empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// A running proxy. Dropping it cuts everything; [`shutdown`](Self::shutdown) is the kind way.
@@ -78,7 +83,7 @@ pub struct Proxy {
     events: event::Sink,
     proofs: Proofs,
     workers: Vec<Worker>,
-    checks: Checks,
+    keeper: Keeper,
     state: AsyncMutex<State>,
     /// In the order of the apps that were applied last.
     services: Mutex<Vec<Arc<Service>>>,
@@ -111,11 +116,11 @@ impl Proxy {
         raise_descriptor_limit();
         let workers = (0..settings.workers.max(1)).map(Worker::start);
         Ok(Self {
-            settings,
             events,
             proofs: Proofs::default(),
             workers: workers.collect::<Result<_, _>>()?,
-            checks: Checks::start().map_err(StartError::Checks)?,
+            keeper: Keeper::start(settings.dns_servers.clone()).map_err(StartError::Keeper)?,
+            settings,
             state: AsyncMutex::default(),
             services: Mutex::default(),
         })
@@ -174,7 +179,7 @@ impl Proxy {
         };
         let in_order = apps.iter().filter_map(|app| services.get(&app.id).cloned());
         let in_order: Vec<_> = in_order.collect();
-        self.checks.follow(in_order.clone());
+        self.keeper.follow(in_order.clone());
         *self.published() = in_order;
         state.services = services;
         for done in done {
@@ -356,7 +361,6 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Whether this host can bind IPv6 addresses at all; many have it disabled.
 /// Where the listeners of a TCP app are, of which there is one for each worker.
 pub fn tcp_listeners(app: &App) -> impl Iterator<Item = SocketAddr> {
     let binds = plan::binds(app, has_ipv6());
@@ -365,6 +369,7 @@ pub fn tcp_listeners(app: &App) -> impl Iterator<Item = SocketAddr> {
         .map(|bind| bind.address)
 }
 
+/// Whether this host can bind IPv6 addresses at all; many have it disabled.
 fn has_ipv6() -> bool {
     UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok()
 }

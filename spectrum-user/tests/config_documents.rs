@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use spectrum_user::config::{
     self, App, AppDocument, AppId, Balance, Config, Connectivity, EdgeIps, HeaderOn, HostDocument,
-    Mode, PortRange, ProxyProtocol, Rate, Transport, When,
+    Mode, PortRange, ProxyProtocol, Rate, Records, Transport, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -115,10 +115,7 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
         panic!("one origin")
     };
     assert_eq!(app.origin_url(&only.origin), "tcp://[2001:db8::1]:2222");
-    assert_eq!(
-        (only.weight, only.backup, only.maintenance),
-        (1, false, false)
-    );
+    assert_eq!((only.weight, only.rank, only.maintenance), (1, 0, false));
     assert_eq!(origins.balance, Balance::RoundRobin);
     assert_eq!((origins.retries, origins.slow_start), (3, Duration::ZERO));
     assert!(app.ip_firewall);
@@ -205,7 +202,7 @@ fn fields_do_what_they_say() {
     assert_eq!(app.edge_ips, EdgeIps::Static(ips.to_vec()));
     assert_eq!(app.origins.balance, Balance::LowestLatency);
     assert_eq!((first.weight, first.maintenance), (9, true));
-    assert_eq!((second.weight, second.backup), (1, true));
+    assert_eq!((second.weight, second.rank), (1, 1));
     assert_eq!(app.origins.retries, 0);
     assert_eq!(app.origins.slow_start, Duration::from_secs(90));
     assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
@@ -230,6 +227,28 @@ fn fields_do_what_they_say() {
         burst: 50,
     };
     assert_eq!(protection.syn_rate, limited);
+}
+
+#[test]
+fn names_lead_to_origins() {
+    let named = app("dns = { name = \"ssh.example.com\" }\n\
+         protocol = \"tcp/1000-1009\"\n\
+         origin_dns = { name = \"Origin.Example.com.\", type = \"A\", ttl = 60 }\n\
+         origin_port = \"3000-3009\"\n");
+    let lookup = named.origins.lookup.as_ref().unwrap();
+    assert_eq!(lookup.name, "origin.example.com");
+    assert_eq!(lookup.records, Records::A);
+    assert_eq!(lookup.first_port, Some(3000));
+    assert_eq!(lookup.max_age, Duration::from_secs(60));
+    assert!(named.origins.members.is_empty());
+    assert_survives(&named);
+
+    let service = app("dns = { name = \"mc.example.com\" }\n\
+         protocol = \"tcp/25565\"\n\
+         origin_dns = { name = \"_minecraft._tcp.example.com\", type = \"SRV\" }\n");
+    let lookup = service.origins.lookup.as_ref().unwrap();
+    assert_eq!((lookup.records, lookup.first_port), (Records::Srv, None));
+    assert_survives(&service);
 }
 
 /// An id that changed with a release would lose the counters of every app without one.

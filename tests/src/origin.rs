@@ -30,6 +30,7 @@ pub mod port {
     /// nginx again, which here demands a PROXY header.
     pub const HTTP_PROXIED: u16 = 81;
     pub const HTTPS: u16 = 443;
+    pub const DNS: u16 = 53;
     pub const ECHO: u16 = 7;
     pub const REDIS: u16 = 6379;
     pub const IPERF: u16 = 5201;
@@ -175,6 +176,20 @@ pub fn redis(lab: &Lab) -> Result<Process> {
     ]);
     command.arg("--dir").arg(lab.dir());
     start(lab, "redis-server", &mut command, port::REDIS)
+}
+
+/// dnsmasq with these records alone, each of which is good for a second.
+///
+/// # Errors
+/// dnsmasq is not installed, or does not start.
+pub fn dns(lab: &Lab, records: &[String]) -> Result<Process> {
+    let mut command = Command::new(program("dnsmasq")?);
+    command
+        .args(["--keep-in-foreground", "--conf-file=/dev/null"])
+        .args(["--no-resolv", "--no-hosts", "--local=/lab/", "--user=root"])
+        .args(["--pid-file=", "--log-facility=-", "--local-ttl=1"])
+        .args(records);
+    start(lab, "dnsmasq", &mut command, port::DNS)
 }
 
 /// iperf3 on [`port::IPERF`].

@@ -9,7 +9,8 @@ use super::{Check, Global, Output, output};
 use crate::{
     config::{
         self, App, AppDocument, Config, Connectivity, EdgeIps, Errors, Finding, Host, HostDocument,
-        Member, Mitigation, Mode, Protection, ProxyProtocol, Rate, SynChallenge, Transport, When,
+        Lookup, Member, Mitigation, Mode, Protection, ProxyProtocol, Rate, Records, SynChallenge,
+        Transport, When,
     },
     dataplane::room,
     tls::Endpoints,
@@ -159,7 +160,14 @@ fn edge(app: &App) -> String {
 fn origins(app: &App) -> String {
     let members = app.origins.members.iter();
     let mut lines: Vec<String> = members.map(|member| origin(app, member)).collect();
-    if lines.len() > 1 {
+    if let Some(Lookup { name, records, .. }) = &app.origins.lookup {
+        let records = match records {
+            Records::Any => "A and AAAA",
+            Records::A | Records::Aaaa | Records::Srv => records.word(),
+        };
+        lines.push(format!("{name} ({records})"));
+    }
+    if lines.len() > 1 || app.origins.lookup.is_some() {
         lines.push(app.origins.balance.to_string());
     }
     for route in app.routing.iter().flat_map(|routing| &routing.routes) {
@@ -184,7 +192,7 @@ fn origins(app: &App) -> String {
 fn origin(app: &App, member: &Member) -> String {
     let notes = [
         (member.weight != 1).then(|| format!("weight {}", member.weight)),
-        member.backup.then(|| "backup".to_owned()),
+        (member.rank > 0).then(|| "backup".to_owned()),
         member.maintenance.then(|| "maintenance".to_owned()),
     ];
     let notes: Vec<String> = notes.into_iter().flatten().collect();

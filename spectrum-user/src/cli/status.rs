@@ -209,10 +209,29 @@ fn origins(apps: &[AppStatus]) -> String {
             ]);
         }
     }
-    if table.is_empty() {
-        return String::new();
+    let lookups: String = apps.iter().filter_map(lookup).collect();
+    match (table.is_empty(), lookups.as_str()) {
+        (true, "") => String::new(),
+        (true, lookups) => format!("\n{lookups}"),
+        (false, lookups) => format!("\n{table}\n{lookups}"),
     }
-    format!("\n{table}\n")
+}
+
+/// What became of the name of an app's origins, on a line; `None` if it has none.
+fn lookup(app: &AppStatus) -> Option<String> {
+    let lookup = app.proxy.as_ref()?.lookup.as_ref()?;
+    let answered = match lookup.answered {
+        Some(at) => format!("answered {}", output::time(at)),
+        None => "never answered".to_owned(),
+    };
+    let failure = lookup.failure.as_ref();
+    let failure = failure.map(|failure| format!("; now: {failure}"));
+    Some(format!(
+        "{}: {} {answered}{}\n",
+        app.name,
+        lookup.name,
+        failure.unwrap_or_default()
+    ))
 }
 
 fn origin_state(origin: &OriginSnapshot) -> String {

@@ -1,6 +1,6 @@
 //! An application: what one document in `apps.d/` says, validated.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use sha2::Digest as _;
 
@@ -56,6 +56,12 @@ impl App {
     /// What its document says of TLS.
     pub fn tls_mode(&self) -> TlsMode {
         self.tls.as_ref().map_or(TlsMode::Off, Tls::mode)
+    }
+
+    /// The ports of origins whose name is looked up for addresses alone.
+    pub fn lookup_ports(&self) -> Option<RangeInclusive<u16>> {
+        let first = self.origins.lookup.as_ref()?.first_port?;
+        Some(first..=first.saturating_add(self.ports.last - self.ports.first))
     }
 
     /// An origin as documents write it: `tcp://192.0.2.1:22`.

@@ -9,6 +9,7 @@ mod routing;
 mod tls;
 
 use std::{
+    net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -25,7 +26,7 @@ use super::{
 use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 use health::HealthTable;
-use origins::OriginsTable;
+use origins::{LookupTable, OriginsTable};
 use routing::RoutingTable;
 use tls::{ClientTlsTable, OriginTlsTable};
 
@@ -35,7 +36,12 @@ pub struct AppDocument<'a> {
     id: String,
     dns: Dns<'a>,
     protocol: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     origin_direct: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin_dns: Option<LookupTable<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin_port: Option<Span>,
     edge_ips: EdgeIpsTable<'a>,
     argo_smart_routing: bool,
     ip_firewall: bool,
@@ -65,6 +71,8 @@ pub struct HostDocument<'a> {
     apps_dir: &'a Path,
     pin_dir: &'a Path,
     control_socket: &'a Path,
+    #[serde(skip_serializing_if = "<[SocketAddr]>::is_empty")]
+    dns_servers: &'a [SocketAddr],
     workers: usize,
     #[serde(serialize_with = "duration")]
     drain: Duration,
@@ -292,6 +300,8 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                     .map(|member| app.origin_url(&member.origin))
                     .collect()
             },
+            origin_dns: app.origins.lookup.as_ref().map(LookupTable::new),
+            origin_port: app.lookup_ports().map(|ports| Span::from(&ports)),
             edge_ips: match &app.edge_ips {
                 EdgeIps::Dynamic(connectivity) => EdgeIpsTable::Dynamic {
                     connectivity: connectivity.word(),
@@ -419,6 +429,7 @@ impl<'a> From<&'a Host> for HostDocument<'a> {
             apps_dir: &host.apps_dir,
             pin_dir: &host.pin_dir,
             control_socket: &host.control_socket,
+            dns_servers: &host.dns_servers,
             workers: host.workers,
             drain: host.drain,
             state_dir: &host.state_dir,

@@ -1,6 +1,6 @@
 //! The host: what `spectrum.toml` says, validated.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
@@ -17,6 +17,8 @@ pub struct Host {
     pub pin_dir: PathBuf,
     /// Socket on which the daemon answers the command line.
     pub control_socket: PathBuf,
+    /// Who is asked for the names of origins; empty: those of the system.
+    pub dns_servers: Vec<SocketAddr>,
     /// Threads that proxy; by default one per core.
     pub workers: usize,
     /// How long connections may go on after SIGTERM, or after their app is gone.

@@ -10,8 +10,11 @@ use super::{PortRange, words::words};
 /// The origins of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins {
-    /// At least one and at most [`MAX`](Self::MAX), no two of them the same.
+    /// At least one and at most [`MAX`](Self::MAX), no two of them the same; none where names are
+    /// looked up instead.
     pub members: Vec<Member>,
+    /// The name that leads to the origins.
+    pub lookup: Option<Lookup>,
     pub balance: Balance,
     /// How many more origins a connection tries when one cannot be reached.
     pub retries: u32,
@@ -25,8 +28,8 @@ pub struct Member {
     pub origin: Origin,
     /// Its share of the connections, against those of the others; never 0.
     pub weight: u16,
-    /// Gets connections only while no other origin can.
-    pub backup: bool,
+    /// Gets connections only while no origin of a lower rank can; 1 for a backup.
+    pub rank: u16,
     /// Gets no new connections; those that it has go on.
     pub maintenance: bool,
 }
@@ -38,6 +41,36 @@ pub struct Origin {
     /// The port that belongs to the first port of the app.
     pub first_port: u16,
 }
+
+/// A name that leads to origins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// In lower case, without a dot at the end.
+    pub name: String,
+    pub records: Records,
+    /// The port that belongs to the first port of the app; `None` if the records say it.
+    pub first_port: Option<u16>,
+    /// How old an answer may grow, though its own time to live be longer.
+    pub max_age: Duration,
+}
+
+/// What is asked about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// Addresses of both families.
+    Any,
+    A,
+    Aaaa,
+    /// Targets with ports, priorities and weights.
+    Srv,
+}
+
+words!(Records {
+    Any = "",
+    A = "A",
+    Aaaa = "AAAA",
+    Srv = "SRV",
+});
 
 /// Which origin the next connection gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +105,7 @@ impl FromIterator<Origin> for Origins {
     fn from_iter<I: IntoIterator<Item = Origin>>(origins: I) -> Self {
         Self {
             members: origins.into_iter().map(Member::from).collect(),
+            lookup: None,
             balance: Balance::RoundRobin,
             retries: Self::RETRIES,
             slow_start: Duration::ZERO,
@@ -84,7 +118,7 @@ impl From<Origin> for Member {
         Self {
             origin,
             weight: 1,
-            backup: false,
+            rank: 0,
             maintenance: false,
         }
     }

@@ -147,6 +147,7 @@ impl Daemon {
             ("workers", old.workers != new.workers),
             ("[events] output", old.events != new.events),
             ("drain", old.drain != new.drain),
+            ("dns_servers", old.dns_servers != new.dns_servers),
         ];
         for (field, _) in fixed.iter().filter(|(_, changed)| *changed) {
             log::warn!("{field} takes effect at the next start");

@@ -32,6 +32,7 @@ fn config(apps: Vec<config::App>) -> Config {
             malformed: Mode::Enforce,
             closed_ports: None,
             syn_answers: SynAnswers::Auto,
+            dns_servers: Vec::new(),
             rules: Vec::new(),
         },
         apps: apps.into_iter().map(Arc::new).collect(),

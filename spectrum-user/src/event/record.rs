@@ -89,6 +89,8 @@ pub enum Kind {
     ClientFiltered,
     /// A TLS handshake failed, with the client or with every origin.
     TlsError,
+    /// The name that leads to the origins has never been resolved.
+    ResolveOrigin,
     /// No origin could be reached, or the origin of a UDP session refused a datagram.
     OriginError,
 }
@@ -163,6 +165,8 @@ impl Status {
     pub const ORIGIN_CONNECT_TIMED_OUT: Self = Self(522);
     pub const ORIGIN_NETWORK_UNREACHABLE: Self = Self(523);
     pub const ORIGIN_CONNECT_ERROR: Self = Self(524);
+    /// No answer has ever said where the origins are.
+    pub const UNRESOLVABLE: Self = Self(531);
     /// The origin's certificate is not the one that the app demands.
     pub const ORIGIN_CERTIFICATE: Self = Self(540);
     pub const UNKNOWN: Self = Self(999);

@@ -125,10 +125,14 @@ impl Account {
         self.report(Kind::Connect, Status::OPENED, at);
     }
 
-    /// No origin could be reached, or the one of a UDP session refuses.
+    /// No origin could be found or reached, or the one of a UDP session refuses.
     pub(super) fn origin_error(&self, status: Status) {
         self.share.stats().origin_errors.add(1);
-        self.report(Kind::OriginError, status, Timestamp::now());
+        let kind = match status {
+            Status::UNRESOLVABLE => Kind::ResolveOrigin,
+            _ => Kind::OriginError,
+        };
+        self.report(kind, status, Timestamp::now());
     }
 
     /// Notes something about the TLS of the connection.

@@ -10,8 +10,8 @@ use crate::config::{App, Transport};
 pub enum StartError {
     #[error("cannot start proxy worker {worker}: {source}")]
     Worker { worker: usize, source: io::Error },
-    #[error("cannot start the thread of health checks: {0}")]
-    Checks(io::Error),
+    #[error("cannot start the thread that looks after origins: {0}")]
+    Keeper(io::Error),
 }
 
 /// Why a list of apps is not served.

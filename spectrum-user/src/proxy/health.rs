@@ -1,5 +1,4 @@
-//! Health checks: one task for each origin that has one, on a thread of their own, so that neither
-//! the workers nor the daemon's main loop wait for them, nor they for those.
+//! Health checks: one task for each origin that has one.
 //!
 //! What a check finds is in the origin's state, where the workers see it at their next choice.
 
@@ -9,17 +8,13 @@ mod streak;
 
 use std::{
     hash::{BuildHasher as _, RandomState},
-    io,
     net::SocketAddr,
     sync::Arc,
-    thread,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::{
-    runtime::{Builder, Runtime},
-    sync::watch,
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
@@ -36,54 +31,6 @@ use crate::{
 };
 use probe::{Failure, Probe};
 use streak::{Change, Streak};
-
-/// The thread on which origins are checked; ends when dropped.
-pub(super) struct Checks {
-    services: watch::Sender<Vec<Arc<Service>>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Checks {
-    pub(super) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (services, watched) = watch::channel(Vec::new());
-        let thread = thread::Builder::new()
-            .name("health".to_owned())
-            .spawn(move || run(&runtime, watched))?;
-        Ok(Self {
-            services,
-            thread: Some(thread),
-        })
-    }
-
-    /// Checks the origins of these apps from now on, as their settings say, and no others.
-    pub(super) fn follow(&self, services: Vec<Arc<Service>>) {
-        self.services.send_replace(services);
-    }
-}
-
-impl Drop for Checks {
-    fn drop(&mut self) {
-        // The thread ends when no more services can come.
-        self.services = watch::Sender::new(Vec::new());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the thread of health checks has panicked, please report this");
-        }
-    }
-}
-
-fn run(runtime: &Runtime, mut services: watch::Receiver<Vec<Arc<Service>>>) {
-    runtime.block_on(async {
-        let mut running = Running::default();
-        while services.changed().await.is_ok() {
-            let wanted = targets(&services.borrow_and_update());
-            running.follow(wanted).await;
-        }
-        running.tasks.shutdown().await;
-    });
-}
 
 /// One origin with what it takes to check it.
 #[derive(Clone)]
@@ -129,14 +76,17 @@ fn targets(services: &[Arc<Service>]) -> Vec<Target> {
     services.iter().flat_map(of_service).collect()
 }
 
+/// The checks that go on.
 #[derive(Default)]
-struct Running {
+pub(super) struct Checks {
     checks: Vec<(Target, AbortHandle)>,
     tasks: JoinSet<()>,
 }
 
-impl Running {
-    async fn follow(&mut self, wanted: Vec<Target>) {
+impl Checks {
+    /// Checks the origins of these apps from now on, as their settings say, and no others.
+    pub(super) async fn follow(&mut self, services: &[Arc<Service>]) {
+        let wanted = targets(services);
         let (stay, go): (Vec<_>, Vec<_>) = self
             .checks
             .drain(..)
@@ -163,6 +113,10 @@ impl Running {
         {
             report_panic(end);
         }
+    }
+
+    pub(super) async fn end(mut self) {
+        self.tasks.shutdown().await;
     }
 }
 

@@ -12,13 +12,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
-use crate::config::{self, Balance, Member, PortRange};
+use crate::{
+    config::{self, Balance, Member, PortRange},
+    event::Status,
+};
 use candidates::Candidates;
 use maglev::Maglev;
 use schedule::Schedule;
@@ -33,16 +35,13 @@ const PROBE_EVERY: usize = 32;
 #[derive(Debug)]
 pub(super) struct Origins {
     peers: Box<[Peer]>,
-    balance: Balance,
+    settings: config::Origins,
     /// Whose turn it is where origins are equally good.
     schedule: Schedule,
     /// Only for [`Balance::SourceHash`].
     maglev: Option<Maglev>,
     /// Choices so far, where [`PROBE_EVERY`] counts them.
     chosen: AtomicUsize,
-    /// How many a connection may try.
-    attempts: u32,
-    slow_start: Duration,
 }
 
 /// An origin with its part, and what is known of it.
@@ -72,26 +71,36 @@ pub struct OriginSnapshot {
 }
 
 impl Origins {
-    /// Origins that `previous` knows keep their state.
+    /// Origins that `previous` knows keep their state. Where a name leads to them, there are none
+    /// before it is [resolved](Self::resolved).
     pub(super) fn new(settings: &config::Origins, previous: Option<&Self>) -> Self {
-        let config::Origins {
-            members,
-            balance,
-            retries,
-            slow_start,
-        } = settings;
+        let known = previous.filter(|previous| {
+            settings.lookup.is_some() && previous.settings.lookup == settings.lookup
+        });
+        match known {
+            Some(known) => Self::with(settings, &known.members(), previous),
+            None => Self::with(settings, &settings.members, previous),
+        }
+    }
+
+    /// The same with the origins to which their name leads now.
+    pub(super) fn resolved(&self, members: &[Member]) -> Self {
+        Self::with(&self.settings, members, Some(self))
+    }
+
+    fn with(settings: &config::Origins, members: &[Member], previous: Option<&Self>) -> Self {
+        let settings = settings.clone();
+        let balance = settings.balance;
         let known = previous.map_or(&[][..], |previous| &previous.peers);
         let peer = |member: &Member| Peer::new(*member, known);
         let peers: Box<[Peer]> = members.iter().map(peer).collect();
-        let is_hashed = *balance == Balance::SourceHash;
+        let is_hashed = balance == Balance::SourceHash;
         Self {
             schedule: Schedule::new(members),
             maglev: is_hashed.then(|| Maglev::new(members)),
             peers,
             chosen: AtomicUsize::new(0),
-            balance: *balance,
-            attempts: retries.saturating_add(1),
-            slow_start: *slow_start,
+            settings,
         }
     }
 
@@ -102,7 +111,7 @@ impl Origins {
             origins: self,
             source,
             tried: 0,
-            left: self.attempts,
+            left: self.settings.retries.saturating_add(1),
         }
     }
 
@@ -120,11 +129,11 @@ impl Origins {
         let snapshot = |Peer { member, state }: &Peer| OriginSnapshot {
             address: state.address(ports, ports.first),
             weight: member.weight,
-            backup: member.backup,
+            backup: member.rank > 0,
             state: if member.maintenance {
                 OriginCondition::Maintenance
             } else {
-                state.condition(now, self.slow_start)
+                state.condition(now, self.settings.slow_start)
             },
             active: state.active(),
             failures: state.failures(),
@@ -132,6 +141,19 @@ impl Origins {
             check: state.last_check(),
         };
         self.peers.iter().map(snapshot).collect()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.peers.iter().map(|peer| peer.member).collect()
+    }
+
+    /// The status of a connection for which there is no origin to try.
+    pub(super) fn status_of_none(&self) -> Status {
+        if self.settings.lookup.is_some() && self.peers.is_empty() {
+            Status::UNRESOLVABLE
+        } else {
+            Status::ORIGIN_CONNECT_ERROR
+        }
     }
 
     /// Those that are not in maintenance.
@@ -143,25 +165,30 @@ impl Origins {
     }
 
     /// The best origin that is not among those `tried`: one that is up before one that is not, and
-    /// a backup only where there is no other.
+    /// of those, one of the lowest rank.
     fn choose(&self, source: IpAddr, tried: u64) -> Option<usize> {
         let now = Moment::now();
-        let mut by_rank = [0_u64; 4];
+        let mut best = None;
+        let mut those = 0;
         for (index, Peer { member, state }) in self.peers.iter().enumerate() {
-            if !member.maintenance && tried >> index & 1 == 0 {
-                let rank = usize::from(!state.is_up(now)) * 2 + usize::from(member.backup);
-                if let Some(those) = by_rank.get_mut(rank) {
-                    *those |= 1 << index;
-                }
+            if member.maintenance || tried >> index & 1 == 1 {
+                continue;
+            }
+            let rank = (!state.is_up(now), member.rank);
+            if best.is_none_or(|best| rank < best) {
+                (best, those) = (Some(rank), 0);
+            }
+            if best == Some(rank) {
+                those |= 1 << index;
             }
         }
-        let best = by_rank.into_iter().find(|&those| those != 0)?;
-        let candidates = Candidates::new(&self.peers, best, now, self.slow_start);
+        best?;
+        let candidates = Candidates::new(&self.peers, those, now, self.settings.slow_start);
         self.choose_among(&candidates, source)
     }
 
     fn choose_among(&self, candidates: &Candidates<'_>, source: IpAddr) -> Option<usize> {
-        match (self.balance, &self.maglev) {
+        match (self.settings.balance, &self.maglev) {
             (Balance::SourceHash, Some(maglev)) => maglev.find(candidates, source),
             (Balance::LeastConnections, _) => {
                 self.schedule.next(&candidates.with_fewest_connections())

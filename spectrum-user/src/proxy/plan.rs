@@ -140,4 +140,4 @@ impl fmt::Display for Bind {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

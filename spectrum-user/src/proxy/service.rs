@@ -1,12 +1,16 @@
 //! An app while it is served: its settings of the moment, and all that outlives a change of them.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::{
     limits::Admission,
+    names::LookupSnapshot,
     origins::{OriginSnapshot, Origins},
     proofs::Proofs,
     routes::{self, RouteSnapshot, Routes},
@@ -15,7 +19,7 @@ use super::{
     udp::Newcomers,
 };
 use crate::{
-    config::{App, AppId},
+    config::{self, App, AppId, Member},
     event::Sink,
     tls::{Endpoint, EndpointStatus},
 };
@@ -24,6 +28,8 @@ use crate::{
 pub(super) struct Service {
     pub(super) id: AppId,
     serving: ArcSwap<Serving>,
+    /// What is known of the name of its origins; for the operator alone.
+    lookup: Mutex<Option<LookupSnapshot>>,
     pub(super) admission: Arc<Admission>,
     /// One for each worker.
     stats: Box<[Stats]>,
@@ -68,6 +74,9 @@ pub struct AppSnapshot {
     pub routes: Vec<RouteSnapshot>,
     /// Absent where no TLS is spoken.
     pub tls: Option<EndpointStatus>,
+    /// Absent where no name leads to the origins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lookup: Option<LookupSnapshot>,
 }
 
 impl Service {
@@ -87,6 +96,7 @@ impl Service {
         Arc::new(Self {
             id: app.id,
             serving: ArcSwap::from_pointee(serving),
+            lookup: Mutex::new(None),
             admission: Admission::new(),
             stats: (0..workers).map(|_| Stats::default()).collect(),
             events,
@@ -99,14 +109,33 @@ impl Service {
     }
 
     pub(super) fn update(&self, app: &Arc<App>, tls: Option<Arc<Endpoint>>) {
-        let known = self.serving.load();
-        let serving = Serving {
-            origins: Origins::new(&app.origins, Some(&known.origins)),
-            routes: routes::of_app(app, known.routes.as_ref()),
+        self.serving.rcu(|before| Serving {
+            origins: Origins::new(&app.origins, Some(&before.origins)),
+            routes: routes::of_app(app, before.routes.as_ref()),
             app: Arc::clone(app),
-            tls,
-        };
-        self.serving.store(Arc::new(serving));
+            tls: tls.clone(),
+        });
+    }
+
+    /// The name of its origins leads to these now; unless it is no longer the name that was asked
+    /// for.
+    pub(super) fn resolved(&self, lookup: &config::Lookup, members: &[Member]) {
+        self.serving.rcu(|before| {
+            if before.app.origins.lookup.as_ref() != Some(lookup) {
+                return Arc::clone(before);
+            }
+            Arc::new(Serving {
+                origins: before.origins.resolved(members),
+                routes: routes::of_app(&before.app, before.routes.as_ref()),
+                app: Arc::clone(&before.app),
+                tls: before.tls.clone(),
+            })
+        });
+    }
+
+    /// What is known of the name of its origins; `None` where there is no name.
+    pub(super) fn lookup(&self) -> MutexGuard<'_, Option<LookupSnapshot>> {
+        self.lookup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn snapshot(&self) -> AppSnapshot {
@@ -124,6 +153,7 @@ impl Service {
                 routes.map_or_else(Vec::new, |routes| routes.snapshot(app.ports))
             },
             tls: serving.tls.as_ref().map(|endpoint| endpoint.status()),
+            lookup: self.lookup().clone(),
         }
     }
 }

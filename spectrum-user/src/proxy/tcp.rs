@@ -160,7 +160,7 @@ pub(super) async fn reach<T>(
     edge_port: u16,
     greet: impl AsyncFn(TcpStream) -> Result<T, Refusal>,
 ) -> Result<Reached<T>, Status> {
-    let mut status = Status::ORIGIN_CONNECT_ERROR;
+    let mut status = origins.status_of_none();
     for held in origins.attempts(account.client.ip()) {
         let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);

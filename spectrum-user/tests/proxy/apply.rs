@@ -240,6 +240,7 @@ fn two_proxies_do_not_share_an_address() {
     let settings = Settings {
         workers: 1,
         drain: Duration::ZERO,
+        dns_servers: Vec::new(),
     };
     let second = Proxy::start(settings, Sink::discard()).unwrap();
     for app in [udp, tcp] {

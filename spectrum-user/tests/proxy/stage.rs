@@ -72,7 +72,14 @@ impl Stage {
         block_on(async {});
         let files = open_files().len();
         let (sink, events) = event::channel();
-        let proxy = Proxy::start(Settings { workers, drain }, sink).unwrap();
+        let proxy = {
+            let settings = Settings {
+                workers,
+                drain,
+                dns_servers: Vec::new(),
+            };
+            Proxy::start(settings, sink).unwrap()
+        };
         let stage = Self {
             proxy: Some(proxy),
             events,

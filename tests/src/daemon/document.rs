@@ -16,6 +16,8 @@ pub struct HostDocument<'a> {
     pub drain: &'a str,
     /// Whether SYNs are answered; the front's other end has the program for it.
     pub syn_answers: &'a str,
+    /// Further keys of the document.
+    pub keys: &'a str,
     /// Lines of the table `protection`.
     pub protection: &'a str,
 }
@@ -27,6 +29,7 @@ impl Default for HostDocument<'_> {
             xdp_mode: "native",
             drain: "2s",
             syn_answers: "on",
+            keys: "",
             protection: "",
         }
     }
@@ -39,6 +42,7 @@ impl HostDocument<'_> {
             xdp_mode,
             drain,
             syn_answers,
+            keys,
             protection,
         } = self;
         let state = control_socket.with_file_name("state");
@@ -50,6 +54,7 @@ pin_dir = {pins:?}
 control_socket = {control_socket:?}
 state_dir = {state:?}
 drain = {drain:?}
+{keys}
 
 [events]
 output = {events:?}

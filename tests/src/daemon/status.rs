@@ -83,6 +83,15 @@ pub struct Proxy {
     pub amplification_monitored: u64,
     #[serde(default)]
     pub origins: Vec<Origin>,
+    /// What became of the name that leads to them.
+    #[serde(default)]
+    pub lookup: Option<Lookup>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Lookup {
+    pub answered: Option<String>,
+    pub failure: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -79,19 +79,11 @@ pub(crate) fn shielded_in(
 ) -> Result<()> {
     let documents: Vec<_> = apps.iter().map(|app| (app.name, app.to_string())).collect();
     let documents: Vec<_> = documents.iter().map(|(name, text)| (*name, text)).collect();
-    play_in(lab, host, &documents, play)
+    shielded_with(lab, host, &documents, play)
 }
 
 /// The same with apps, by name, whose documents are given whole.
 pub(crate) fn shielded_with(
-    lab: &Lab,
-    apps: &[(&str, &String)],
-    play: impl FnOnce(Scene<'_>) -> Result<()>,
-) -> Result<()> {
-    play_in(lab, HostDocument::default(), apps, play)
-}
-
-fn play_in(
     lab: &Lab,
     host: HostDocument<'_>,
     apps: &[(&str, &String)],

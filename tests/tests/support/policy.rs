@@ -29,6 +29,7 @@ pub(crate) fn host(mode: Mode) -> Host {
         malformed: mode,
         closed_ports: Some(mode),
         syn_answers: SynAnswers::Auto,
+        dns_servers: Vec::new(),
         rules: Vec::new(),
     }
 }

@@ -45,6 +45,11 @@ pub(crate) const LAB: &[Package] = &[
         "redis-server",
     ),
     needed(
+        "dnsmasq-base",
+        "origin: a DNS server for its name",
+        Program("dnsmasq"),
+    ),
+    needed(
         "faketime",
         "daemon: a wall clock that jumps",
         Program("faketime"),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{App, Member, Origins};
+use crate::config::{App, Lookup, Member, Origins};
 
 #[derive(Serialize)]
 pub(super) struct OriginsTable {
@@ -35,8 +35,26 @@ impl OriginsTable {
             weights: weighted
                 .map(|member| (url(member), member.weight))
                 .collect(),
-            backup: those(|member| member.backup),
+            backup: those(|member| member.rank > 0),
             maintenance: those(|member| member.maintenance),
+        }
+    }
+}
+
+/// The name that leads to the origins.
+#[derive(Serialize)]
+pub(super) struct LookupTable<'a> {
+    name: &'a str,
+    r#type: &'static str,
+    ttl: u64,
+}
+
+impl<'a> LookupTable<'a> {
+    pub(super) fn new(lookup: &'a Lookup) -> Self {
+        Self {
+            name: &lookup.name,
+            r#type: lookup.records.word(),
+            ttl: lookup.max_age.as_secs(),
         }
     }
 }

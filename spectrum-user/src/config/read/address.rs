@@ -61,7 +61,10 @@ pub(super) fn origin(
         .help(example())
     })?;
     let (host, port_text) = split_host(scheme, rest)?;
-    let ip = host_address(host).map_err(|wrong| wrong.help(example()))?;
+    let ip = host_address(host).map_err(|wrong| {
+        let named = "a name goes into `origin_dns`";
+        wrong.help(format!("{}; {named}", example()))
+    })?;
     let ports = ports(port_text)?;
 
     if let Some(protocol) = protocol {
@@ -131,7 +134,7 @@ fn transport(word: &str) -> Option<Transport> {
     known.map(|&(_, transport)| transport)
 }
 
-fn ports(text: &str) -> Result<PortRange, Wrong> {
+pub(super) fn ports(text: &str) -> Result<PortRange, Wrong> {
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
         None => {
@@ -199,12 +202,10 @@ fn split_host<'a>(scheme: &str, rest: &'a str) -> Result<(&'a str, &'a str), Wro
 
 /// The address of an origin: one that a packet can be sent to.
 fn host_address(host: &str) -> Result<IpAddr, Wrong> {
-    let ip = host.parse().ok().ok_or_else(|| {
-        Wrong::new(
-            format!("`{host}` is no IP address"),
-            "expected an address; names of origins are not resolved yet",
-        )
-    })?;
+    let ip = host
+        .parse()
+        .ok()
+        .ok_or_else(|| Wrong::new(format!("`{host}` is no IP address"), "expected an address"))?;
     unicast(ip)
 }
 
@@ -254,7 +255,12 @@ fn matches_protocol(
         .beside(protocol.span(), "because of this")
         .help(format!("write `{}://{rest}`", expected.transport)));
     }
-    let (here, there) = (ports.count(), expected.ports.count());
+    same_count(ports, protocol)
+}
+
+/// Each port of the app has one at the origin.
+pub(super) fn same_count(ports: PortRange, protocol: &Spanned<Protocol>) -> Result<(), Wrong> {
+    let (here, there) = (ports.count(), protocol.get_ref().ports.count());
     if here == there {
         return Ok(());
     }

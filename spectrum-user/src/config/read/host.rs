@@ -1,6 +1,7 @@
 //! `spectrum.toml`.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -84,6 +85,9 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         socket(path(value)?)
     });
     let state_dir = root.get_or("state_dir", PathBuf::from(STATE_DIR), path);
+    let dns_servers = root.items("dns_servers", "remove it to ask the system's", |value| {
+        dns_server(value.text()?)
+    });
     let feeds = feeds::read(&mut root, directory);
     let (geo, has_databases) = places::geo(&mut root, directory);
     let workers = root.get_or("workers", cores(), |value| value.integer(1..=MAX_WORKERS));
@@ -118,6 +122,10 @@ fn read_root(mut root: Table<'_>, report: &Report) -> HostDraft {
         apps_dir: apps_dir.clone(),
         pin_dir,
         control_socket,
+        dns_servers: dns_servers.map_or_else(Vec::new, |servers| {
+            let servers = servers.into_inner().into_iter();
+            servers.map(Spanned::into_inner).collect()
+        }),
         workers,
         drain,
         events: output,
@@ -228,4 +236,18 @@ fn cores() -> usize {
     thread::available_parallelism()
         .map_or(1, usize::from)
         .min(MAX_WORKERS)
+}
+
+/// `10.0.0.53`, or with a port that is not 53: `10.0.0.53:5353`.
+fn dns_server(text: &str) -> Result<SocketAddr, Wrong> {
+    const PORT: u16 = 53;
+    let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
+    match address.or_else(|_| text.parse()) {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => Err(Wrong::new(
+            format!("`{text}` is no address"),
+            "expected an address, perhaps with a port",
+        )
+        .help("for example `10.0.0.53` or `[2001:db8::53]:5353`")),
+    }
 }

@@ -1,4 +1,4 @@
-//! The origins of an app: `origin_direct`, and the table `origins` that says who gets what.
+//! The origins of an app: `origin_direct` or `origin_dns`, and the table `origins` that says who gets what.
 
 use std::{ops::Range, time::Duration};
 
@@ -6,11 +6,12 @@ use toml::Spanned;
 
 use super::{
     address::{self, Protocol},
+    app::host_name,
     scalar,
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Balance, EdgeIps, Member, Origin, Origins};
+use crate::config::{Balance, EdgeIps, Lookup, Member, Origin, Origins, PortRange, Records};
 
 const DIRECT: &str = "origin_direct";
 const EXAMPLE: &str = "origin_direct = [\"tcp://192.0.2.1:22\"]";
@@ -19,13 +20,17 @@ const MAX_WEIGHT: u16 = 256;
 const MAX_RETRIES: u32 = 63;
 const MAX_SLOW_START: Duration = Duration::from_hours(1);
 
+const MAX_AGE: Duration = Duration::from_mins(10);
+/// Seconds in a day.
+const MAX_TTL: u64 = 86_400;
+
 pub(super) fn read(
     root: &mut Table<'_>,
     protocol: Option<&Spanned<Protocol>>,
     edge_ips: Option<&EdgeIps>,
 ) -> Origins {
     let listed = direct(root, protocol, edge_ips);
-    refuse_names(root);
+    let (is_named, lookup) = lookup(root, protocol);
     let smart = root.get("argo_smart_routing", Value::boolean);
 
     let mut table = root.table("origins");
@@ -45,6 +50,23 @@ pub(super) fn read(
         scalar::duration(value, Duration::ZERO..=MAX_SLOW_START)
     });
 
+    if is_named {
+        for key in ["weights", "backup", "maintenance"] {
+            if let Some(span) = table.get(key, |value| Ok(value.span())) {
+                let wrong = Wrong::new("goes with `origin_direct` only", "no origin is named here")
+                    .help("SRV records have weights, and priorities as backups have them");
+                table.wrong(key, span.into_inner(), wrong);
+            }
+        }
+        table.finish();
+        return Origins {
+            members: Vec::new(),
+            lookup,
+            balance,
+            retries,
+            slow_start,
+        };
+    }
     let mut members: Vec<Member> = listed.iter().copied().map(Member::from).collect();
     for (origin, weight) in &weights {
         if let Some(member) = member(&table, "weights", &mut members, origin) {
@@ -58,11 +80,11 @@ pub(super) fn read(
     }
     for origin in &backup {
         if let Some(member) = member(&table, "backup", &mut members, origin) {
-            member.backup = true;
+            member.rank = 1;
         }
     }
     if let Some(last) = backup.last()
-        && members.iter().all(|member| member.backup)
+        && members.iter().all(|member| member.rank > 0)
     {
         let wrong = Wrong::new("every origin is a backup", "and this as well")
             .help("leave out the origins that get connections on a good day");
@@ -71,6 +93,7 @@ pub(super) fn read(
     table.finish();
     Origins {
         members,
+        lookup: None,
         balance,
         retries,
         slow_start,
@@ -126,35 +149,81 @@ fn distinct(root: &Table<'_>, listed: Vec<Spanned<Origin>>) -> Vec<Origin> {
     origins.into_iter().map(Spanned::into_inner).collect()
 }
 
-/// `origin_dns` and its port, which the format knows and this version does not serve.
-fn refuse_names(root: &mut Table<'_>) {
-    let dns = root.get("origin_dns", |value| Ok(value.span()));
-    let port = root.get("origin_port", |value| Ok(value.span()));
-    match &dns {
-        Some(dns) if root.has(DIRECT) => {
-            let wrong = Wrong::new("an app has either this or `origin_direct`", "one too many")
-                .help("remove one of them");
-            root.wrong("origin_dns", dns.span(), wrong);
-        }
-        Some(dns) => {
-            let wrong = Wrong::new(
-                "names of origins are not resolved yet",
-                "not served by this version",
-            )
-            .help(format!(
-                "give the addresses instead, for example `{EXAMPLE}`"
-            ));
-            root.wrong("origin_dns", dns.span(), wrong);
-        }
-        None => {}
-    }
-    if let Some(port) = port
-        && dns.is_none()
+/// `origin_dns` and `origin_port`; the first says whether it is in the document.
+fn lookup(root: &mut Table<'_>, protocol: Option<&Spanned<Protocol>>) -> (bool, Option<Lookup>) {
+    let given = root.get("origin_dns", |value| Ok(value.span()));
+    let mut table = root.table("origin_dns");
+    let name = if table.is_there() {
+        table.require("name", "name = \"origin.example.com\"", |value| {
+            host_name(value.text()?)
+        })
+    } else {
+        table.get("name", |value| host_name(value.text()?))
+    };
+    let records = table.get("type", |value| value.choice(Records::WORDS));
+    let max_age = table.get_or("ttl", MAX_AGE, |value| {
+        value.integer(1..=MAX_TTL).map(Duration::from_secs)
+    });
+    let is_srv = records.as_ref().map(Spanned::get_ref) == Some(&Records::Srv);
+    if let (true, Some(records), Some(protocol)) = (is_srv, &records, protocol)
+        && protocol.get_ref().ports.count() > 1
     {
-        let wrong = Wrong::new("goes with `origin_dns` only", "no place for a port")
-            .help("write the port into `origin_direct`, for example `tcp://192.0.2.1:22`");
-        root.wrong("origin_port", port.span(), wrong);
+        let wrong = Wrong::new("SRV records name one port", "not with a range of ports")
+            .beside(protocol.span(), "because of this")
+            .help("ask for addresses, and write `origin_port`");
+        table.wrong("type", records.span(), wrong);
     }
+    table.finish();
+    let port = root.get("origin_port", |value| origin_port(value, protocol));
+    let Some(given) = given else {
+        if let Some(port) = port {
+            let wrong = Wrong::new("goes with `origin_dns` only", "no place for a port")
+                .help("write the port into `origin_direct`, for example `tcp://192.0.2.1:22`");
+            root.wrong("origin_port", port.span(), wrong);
+        }
+        return (false, None);
+    };
+    if root.has(DIRECT) {
+        let wrong = Wrong::new("an app has either this or `origin_direct`", "one too many")
+            .help("remove one of them");
+        root.wrong("origin_dns", given.span(), wrong);
+    }
+    match &port {
+        Some(port) if is_srv => {
+            let wrong = Wrong::new("SRV records have ports of their own", "one too many")
+                .help("remove it, or ask for addresses instead of SRV");
+            root.wrong("origin_port", port.span(), wrong);
+        }
+        None if !is_srv && !root.has("origin_port") && !root.has(DIRECT) => {
+            root.missing("origin_port", "origin_port = 22");
+        }
+        _ => {}
+    }
+    let lookup = name.map(|name| Lookup {
+        name: name.into_inner(),
+        records: records.map_or(Records::Any, Spanned::into_inner),
+        first_port: port.map(Spanned::into_inner),
+        max_age,
+    });
+    (true, lookup)
+}
+
+/// `22`, or for an app with a range of ports, one as wide: `"3000-4000"`. The first of them.
+fn origin_port(value: Value<'_>, protocol: Option<&Spanned<Protocol>>) -> Result<u16, Wrong> {
+    let ports = match value.text() {
+        Ok(text) => address::ports(text)?,
+        Err(_) => {
+            let port = value.integer(1..=u16::MAX)?;
+            PortRange {
+                first: port,
+                last: port,
+            }
+        }
+    };
+    if let Some(protocol) = protocol {
+        address::same_count(ports, protocol)?;
+    }
+    Ok(ports.first)
 }
 
 /// `balance`, of which `argo_smart_routing = true` is another way to say one.

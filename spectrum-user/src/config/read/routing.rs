@@ -89,6 +89,11 @@ fn route(
         }
     }
     let origins = origins::read(&mut table, protocol, edge_ips);
+    if let Some(named) = table.get("origin_dns", |value| Ok(value.span())) {
+        let wrong = Wrong::new("goes with the app itself only", "not for a route")
+            .help("give the route's addresses in `origin_direct`");
+        table.wrong("origin_dns", named.into_inner(), wrong);
+    }
     table.finish();
     Route { hosts, origins }
 }

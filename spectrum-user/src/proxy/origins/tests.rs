@@ -4,7 +4,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use super::*;
 use crate::config::Origin;
@@ -36,6 +36,7 @@ fn origins(weights: &[u16], balance: Balance) -> Origins {
 fn of(members: Vec<Member>, balance: Balance, slow_start: Duration) -> Origins {
     let settings = config::Origins {
         members,
+        lookup: None,
         balance,
         retries: 10,
         slow_start,
@@ -74,7 +75,7 @@ fn state(origins: &Origins, index: usize) -> &OriginState {
 }
 
 fn condition(origins: &Origins, index: usize) -> OriginCondition {
-    state(origins, index).condition(Moment::now(), origins.slow_start)
+    state(origins, index).condition(Moment::now(), origins.settings.slow_start)
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn the_share_of_a_failed_origin_goes_to_the_others_by_their_weights() {
 #[test]
 fn a_backup_gets_nothing_until_all_others_are_down() {
     let mut backup = member(2, 1);
-    backup.backup = true;
+    backup.rank = 1;
     let origins = of(
         vec![member(0, 1), member(1, 1), backup],
         Balance::RoundRobin,
@@ -288,6 +289,7 @@ fn an_origin_keeps_its_state_and_comes_back_slowly_from_maintenance() {
     state(&before, 1).reached(Some(Duration::from_millis(1)));
     let settings = config::Origins {
         members: vec![member(1, 7), member(0, 1)],
+        lookup: None,
         balance: Balance::RoundRobin,
         retries: 1,
         slow_start: slow,

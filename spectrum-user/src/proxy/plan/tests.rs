@@ -12,7 +12,7 @@ use crate::config::{
     PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
 };
 
-fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
+pub(in crate::proxy) fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
     let off = Rate {
         mode: Mode::Off,
         per_second: 1,

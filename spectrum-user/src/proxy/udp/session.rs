@@ -69,7 +69,7 @@ struct Waiting {
 impl Session {
     /// A session with the first origin to which there is a way; `None` is counted and reported.
     pub(super) fn connect(edge: &Rc<Edge>, key: Key, account: Account) -> Option<Rc<Self>> {
-        let mut status = Status::ORIGIN_CONNECT_ERROR;
+        let mut status = account.serving.origins.status_of_none();
         for origin in account.serving.origins.attempts(key.client.ip()) {
             let address = origin.address(account.app().ports, edge.address.port());
             let connected = socket::connect_udp(address).and_then(UdpSocket::from_std);
