@@ -29,8 +29,11 @@ struct Arguments {
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Seconds of each attack
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
+    /// How often each attack meets each defence; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    repeats: u32,
     /// Only these attacks
     #[arg(long, value_delimiter = ',', value_parser = names())]
     only: Vec<String>,
@@ -54,15 +57,19 @@ fn main() -> Result<()> {
     let _watch = interrupt::watch(1)?;
     let span = Duration::from_secs(arguments.seconds);
     let spectrum = daemon::binary()?;
-    let mut results = Results::new();
+    let mut results = Results::default();
     let is_wanted = |attack: &Attack| {
         arguments.only.is_empty() || arguments.only.iter().any(|name| name == attack.word())
     };
-    for attack in Attack::ALL.into_iter().filter(is_wanted) {
-        for defence in Defence::ALL {
-            writeln!(io::stderr(), "{}: {}", attack.name(), defence.name())?;
-            let survival = survive(defence, attack, span, spectrum.clone())?;
-            results.insert((attack, defence), survival);
+    let repeats = arguments.repeats;
+    for repeat in 1..=repeats {
+        for attack in Attack::ALL.into_iter().filter(is_wanted) {
+            for defence in Defence::ALL {
+                let (name, by) = (attack.name(), defence.name());
+                writeln!(io::stderr(), "repeat {repeat} of {repeats}: {name}: {by}")?;
+                let survival = survive(defence, attack, span, spectrum.clone())?;
+                results.add(attack, defence, survival);
+            }
         }
     }
     let text = match arguments.output {

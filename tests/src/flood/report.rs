@@ -5,13 +5,27 @@ use std::collections::BTreeMap;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use super::{Attack, Defence, survival::Survival};
-use crate::{
-    client::Served,
-    peers::report::{Report, Row, machine},
-};
+use crate::peers::report::{Report, Row, machine, median};
 
-/// What came of each attack on each defence.
-pub type Results = BTreeMap<(Attack, Defence), Survival>;
+/// What came of each attack on each defence, in every repeat.
+#[derive(Debug, Default)]
+pub struct Results {
+    survivals: BTreeMap<(Attack, Defence), Vec<Survival>>,
+}
+
+impl Results {
+    pub fn add(&mut self, attack: Attack, defence: Defence, survival: Survival) {
+        let survivals = self.survivals.entry((attack, defence)).or_default();
+        survivals.push(survival);
+    }
+
+    /// The median of the repeats.
+    fn median(&self, metric: &Metric, attack: Attack, defence: Defence) -> Option<f64> {
+        let survivals = self.survivals.get(&(attack, defence))?;
+        let figures: Vec<f64> = survivals.iter().filter_map(metric.read).collect();
+        median(&figures)
+    }
+}
 
 /// Percent of the connections that must be served, whatever comes.
 const CONNECTIONS_GOAL: f64 = 100.0;
@@ -28,58 +42,69 @@ struct Metric {
     read: fn(&Survival) -> Option<f64>,
 }
 
-const METRICS: [Metric; 6] = [
-    Metric {
-        name: "connections served",
-        unit: "%",
-        goal: Some(CONNECTIONS_GOAL),
-        is_more_better: true,
-        read: |survival| Some(survival.tally.connections.percent()),
-    },
-    Metric {
-        name: "datagrams served",
-        unit: "%",
-        goal: Some(DATAGRAMS_GOAL),
-        is_more_better: true,
-        read: |survival| Some(survival.tally.datagrams.percent()),
-    },
-    Metric {
-        name: "connect p50",
-        unit: "ms",
-        goal: None,
-        is_more_better: false,
-        read: |survival| survival.connect_ms(0.5),
-    },
-    Metric {
-        name: "connect p99",
-        unit: "ms",
-        goal: None,
-        is_more_better: false,
-        read: |survival| survival.connect_ms(0.99),
-    },
-    Metric {
-        name: "packets absorbed",
-        unit: "1000/s",
-        goal: None,
-        is_more_better: true,
-        read: |survival| Some(survival.packets_per_second / 1e3),
-    },
-    Metric {
-        name: "CPU of the clients' core",
-        unit: "%",
-        goal: None,
-        is_more_better: false,
-        read: |survival| Some(survival.cpu),
-    },
+const CONNECTIONS: Metric = Metric {
+    name: "connections served",
+    unit: "%",
+    goal: Some(CONNECTIONS_GOAL),
+    is_more_better: true,
+    read: |survival| Some(survival.tally.connections.percent()),
+};
+
+const DATAGRAMS: Metric = Metric {
+    name: "datagrams served",
+    unit: "%",
+    goal: Some(DATAGRAMS_GOAL),
+    is_more_better: true,
+    read: |survival| Some(survival.tally.datagrams.percent()),
+};
+
+const CONNECT_P50: Metric = Metric {
+    name: "connect p50",
+    unit: "ms",
+    goal: None,
+    is_more_better: false,
+    read: |survival| survival.connect_ms(0.5),
+};
+
+const CONNECT_P99: Metric = Metric {
+    name: "connect p99",
+    unit: "ms",
+    goal: None,
+    is_more_better: false,
+    read: |survival| survival.connect_ms(0.99),
+};
+
+const PACKETS: Metric = Metric {
+    name: "packets absorbed",
+    unit: "1000/s",
+    goal: None,
+    is_more_better: true,
+    read: |survival| Some(survival.packets_per_second / 1e3),
+};
+
+const CPU: Metric = Metric {
+    name: "CPU of the clients' core",
+    unit: "%",
+    goal: None,
+    is_more_better: false,
+    read: |survival| Some(survival.cpu),
+};
+
+const METRICS: [&Metric; 6] = [
+    &CONNECTIONS,
+    &DATAGRAMS,
+    &CONNECT_P50,
+    &CONNECT_P99,
+    &PACKETS,
+    &CPU,
 ];
 
 /// Spectrum's figures beside the best of the others'.
 pub fn report(results: &Results) -> Report {
-    let attacks = results
-        .iter()
-        .filter(|((_, defence), _)| *defence == Defence::Spectrum);
-    let rows = attacks.flat_map(|((attack, _), survival)| {
-        let row = |metric: &Metric| row(metric, *attack, survival, results);
+    let cases = results.survivals.keys();
+    let attacks = cases.filter(|(_, defence)| *defence == Defence::Spectrum);
+    let rows = attacks.flat_map(|(attack, _)| {
+        let row = |metric: &&Metric| row(metric, *attack, results);
         METRICS.iter().filter_map(row).collect::<Vec<_>>()
     });
     Report {
@@ -88,15 +113,13 @@ pub fn report(results: &Results) -> Report {
     }
 }
 
-fn row(metric: &Metric, attack: Attack, survival: &Survival, results: &Results) -> Option<Row> {
-    let value = (metric.read)(survival)?;
+fn row(metric: &Metric, attack: Attack, results: &Results) -> Option<Row> {
+    let value = results.median(metric, attack, Defence::Spectrum)?;
     let others = Defence::ALL
         .into_iter()
         .filter(|defence| *defence != Defence::Spectrum);
-    let figures = others.filter_map(|defence| {
-        let survival = results.get(&(attack, defence))?;
-        Some((defence, (metric.read)(survival)?))
-    });
+    let figures =
+        others.filter_map(|defence| Some((defence, results.median(metric, attack, defence)?)));
     let best = figures.reduce(|best, next| {
         let is_better = if metric.is_more_better {
             next.1 > best.1
@@ -133,20 +156,23 @@ pub fn table(results: &Results) -> String {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    for ((attack, defence), survival) in results {
-        let percent = |served: Served| format!("{:.1} %", served.percent());
-        let latency = |share| match survival.connect_ms(share) {
-            Some(ms) => format!("{ms:.1}"),
+    for &(attack, defence) in results.survivals.keys() {
+        let figure = |metric, decimals| match results.median(metric, attack, defence) {
+            Some(figure) => format!("{figure:.decimals$}"),
             None => "–".to_owned(),
         };
         table.add_row([
             attack.name().to_owned(),
             defence.name().to_owned(),
-            percent(survival.tally.connections),
-            percent(survival.tally.datagrams),
-            format!("{} / {} ms", latency(0.5), latency(0.99)),
-            format!("{:.0}", survival.packets_per_second / 1e3),
-            format!("{:.0} %", survival.cpu),
+            format!("{} %", figure(&CONNECTIONS, 1)),
+            format!("{} %", figure(&DATAGRAMS, 1)),
+            format!(
+                "{} / {} ms",
+                figure(&CONNECT_P50, 1),
+                figure(&CONNECT_P99, 1)
+            ),
+            figure(&PACKETS, 0),
+            format!("{} %", figure(&CPU, 0)),
         ]);
     }
     format!("{}\n\n{table}", machine())
