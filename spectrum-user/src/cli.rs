@@ -13,6 +13,7 @@ pub mod output;
 pub mod replay;
 pub mod run;
 pub mod status;
+pub mod upgrade;
 pub mod why;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
@@ -59,6 +60,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
+    Upgrade(UpgradeDaemon),
     Check(Check),
     Status(Status),
     Block(Block),
@@ -84,13 +86,32 @@ pub enum Command {
 Examples:
   spectrum run
   spectrum run --config ./spectrum.toml --detach-on-exit
+  spectrum run --upgrade                        In place of the daemon that runs
   RUST_LOG=debug spectrum run
   RUST_LOG=info,packets=trace spectrum run      A line for every packet")]
 pub struct Run {
     /// Detach the filter from the interfaces at the end, and forget its counters and lists
     #[arg(long)]
     pub detach_on_exit: bool,
+    /// Take over from the daemon that runs, if one does, without a client noticing
+    ///
+    /// Listening sockets and UDP sessions go over to this one; the other stays until its TCP
+    /// connections have ended, or `drain` is over. If this one cannot start, nothing changes.
+    #[arg(long)]
+    pub upgrade: bool,
 }
+
+/// Let the program that is installed now take over from the daemon that runs
+///
+/// For after an update of the package. The daemon starts its program anew, which takes over as `spectrum
+/// run --upgrade` does: no client is refused or cut, and if it cannot start, nothing changes. Returns
+/// when it is done.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum upgrade
+  spectrum upgrade --config ./spectrum.toml")]
+pub struct UpgradeDaemon {}
 
 /// Validate the configuration and show what would be served
 ///

@@ -6,7 +6,10 @@
 use std::{
     fs, io,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::UnixStream as StdUnixStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -46,6 +49,10 @@ pub enum Request {
     RefreshFeeds {
         name: Option<String>,
     },
+    /// Start the program anew, to take the place of the daemon.
+    Upgrade,
+    /// Give way to the daemon that asks.
+    Succeed,
     /// Send sampled packets as they come.
     Capture {
         filter: Filter,
@@ -58,10 +65,12 @@ const LONGEST_REQUEST: u64 = 4096;
 /// How long either side waits for the other.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The listening socket; its path is removed when this is dropped.
+/// The listening socket; its path is removed when this is dropped, if it is still its own.
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and inode.
+    identity: Option<(u64, u64)>,
 }
 
 impl Socket {
@@ -77,6 +86,30 @@ impl Socket {
                 path.display()
             );
         }
+        Self::create(path)
+    }
+
+    /// Listens beside `path`, where another daemon answers, until this one
+    /// [takes its place](Self::take_place).
+    ///
+    /// # Errors
+    /// The path cannot be used.
+    pub fn bind_beside(path: &Path) -> Result<Self> {
+        Self::create(&path.with_extension("next"))
+    }
+
+    /// Is found at `path` from now on.
+    ///
+    /// # Errors
+    /// The path cannot be used.
+    pub fn take_place(&mut self, path: &Path) -> Result<()> {
+        fs::rename(&self.path, path)
+            .with_context(|| format!("cannot listen on {}", path.display()))?;
+        path.clone_into(&mut self.path);
+        Ok(())
+    }
+
+    fn create(path: &Path) -> Result<Self> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
@@ -92,6 +125,7 @@ impl Socket {
             .with_context(|| format!("cannot restrict {}", path.display()))?;
         Ok(Self {
             listener,
+            identity: identity(path),
             path: path.to_owned(),
         })
     }
@@ -117,10 +151,19 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        // Another daemon may have taken its place.
+        if self.identity != identity(&self.path) {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             log::debug!("control socket: {error}");
         }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// Where the answer to a request goes.
@@ -139,6 +182,16 @@ impl Reply {
             Ok(Err(error)) => log::debug!("control socket: {error:#}"),
             Err(_elapsed) => log::debug!("control socket: a client does not read"),
         }
+    }
+
+    /// The connection itself, for another protocol than this.
+    ///
+    /// # Errors
+    /// The runtime does not give it back.
+    pub fn into_stream(self) -> io::Result<StdUnixStream> {
+        let stream = self.0.into_std()?;
+        stream.set_nonblocking(false)?;
+        Ok(stream)
     }
 
     /// Sends the answer, and more to come.
@@ -197,16 +250,47 @@ async fn read_request(stream: UnixStream) -> Result<(Request, Reply)> {
 /// # Errors
 /// The daemon answers with an error, or not at all.
 pub fn ask<T: DeserializeOwned>(path: &Path, request: Request) -> Result<Option<T>> {
+    ask_within(PATIENCE, path, request)
+}
+
+/// As [`ask`], of what takes longer.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_within<T: DeserializeOwned>(
+    patience: Duration,
+    path: &Path,
+    request: Request,
+) -> Result<Option<T>> {
+    let line = line(&request)?;
+    let mut answer = String::new();
+    // A daemon that gives way to another answers nothing any more: the other is asked then.
+    for _ in 0..2 {
+        let Some(mut stream) = connect(path)? else {
+            return Ok(None);
+        };
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(&line)?;
+        BufReader::new(stream)
+            .read_line(&mut answer)
+            .context(SILENT)?;
+        if !answer.is_empty() {
+            break;
+        }
+    }
+    understand(&answer).map(Some)
+}
+
+/// Begins another protocol with the daemon at `path`; `None` if none runs there.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn begin(path: &Path, request: Request) -> Result<Option<StdUnixStream>> {
     let Some(mut stream) = connect(path)? else {
         return Ok(None);
     };
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&line(&request)?)?;
-    let mut answer = String::new();
-    BufReader::new(stream)
-        .read_line(&mut answer)
-        .context(SILENT)?;
-    understand(&answer).map(Some)
+    Ok(Some(stream))
 }
 
 /// As [`ask`], of what goes on after the answer. Must be called within a tokio runtime.

@@ -14,16 +14,20 @@ mod reload;
 mod shield;
 mod signals;
 mod sources;
+mod succession;
 mod sysctl;
 mod watch;
 mod work;
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet, mem, net::IpAddr, ops::ControlFlow, os::unix::net::UnixStream,
+    path::PathBuf, sync::Arc, time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch as signal},
     task::JoinSet,
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
@@ -36,6 +40,7 @@ use self::{
     recent::{RecentDrops, Sampled},
     shield::Shield,
     signals::Signals,
+    succession::{Predecessor, Remaining, Upgrade},
     watch::Watch,
     work::{Cause, Work},
 };
@@ -56,6 +61,10 @@ pub struct Options {
     pub config: PathBuf,
     /// Remove the filter at the end instead of leaving it to the next run.
     pub detach_on_exit: bool,
+    /// Take the place of the daemon that runs, if one does.
+    pub upgrade: bool,
+    /// Where the program was started from.
+    pub program: PathBuf,
 }
 
 /// How often the daemon looks for addresses that came or went.
@@ -144,23 +153,43 @@ struct Daemon {
     drops_in: mpsc::Sender<Sampled>,
     watch: Watch,
     work: Work,
+    /// Nothing is to be read from the filters meanwhile.
+    paused: signal::Sender<bool>,
+    /// The daemon before this one, if it may still have connections.
+    predecessor: Option<Remaining>,
+    upgrade: Option<Upgrade>,
+    /// Who has taken over; told, by its end, that this daemon is gone.
+    heir: Option<UnixStream>,
 }
 
 impl Daemon {
     /// Listens first and filters last, so that whoever is let in finds somebody there.
     async fn start(options: Options, loaded: Loaded) -> Result<Self> {
         let Loaded { config, tls } = loaded;
-        let socket = Socket::bind(&config.host.control_socket)?;
+        let control_socket = &config.host.control_socket;
+        let mut predecessor = match options.upgrade {
+            true => Predecessor::meet(control_socket)?,
+            false => None,
+        };
+        let mut socket = match &predecessor {
+            Some(_) => Socket::bind_beside(control_socket)?,
+            None => Socket::bind(control_socket)?,
+        };
         let (events, event_log) =
             event::Writer::start(&config.host.events).context("cannot open the event log")?;
         let proxy = Proxy::start(
             proxy::Settings {
-                workers: config.host.workers,
+                workers: predecessor
+                    .as_ref()
+                    .map_or(config.host.workers, |it| it.workers),
                 drain: config.host.drain,
                 dns_servers: config.host.dns_servers.clone(),
             },
             events.clone(),
         )?;
+        if let Some(predecessor) = &mut predecessor {
+            proxy.inherit(mem::take(&mut predecessor.listeners)).await;
+        }
         proxy.apply(&config.apps, &tls).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
         let mut others = Others::new();
@@ -168,8 +197,13 @@ impl Daemon {
         others.adopt(draft, &config);
         events.learn(others.databases.places());
         let mut shield = Shield::raise(&config, others.say(&config))?;
-        let handshake = Handshake::new(&config.host.control_socket);
+        let handshake = Handshake::new(control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
+        let predecessor = match predecessor {
+            Some(predecessor) => Some(succession::succeed(predecessor, &proxy).await?),
+            None => None,
+        };
+        socket.take_place(control_socket)?;
 
         let (requests_in, requests) = mpsc::channel(16);
         let (drops_in, drops) = mpsc::channel(16);
@@ -198,6 +232,10 @@ impl Daemon {
             drops_in,
             watch,
             work: Work::default(),
+            paused: signal::Sender::new(false),
+            predecessor,
+            upgrade: None,
+            heir: None,
         };
         daemon.follow_events()?;
         daemon.renew_sources();
@@ -226,7 +264,12 @@ impl Daemon {
                 }
                 () = self.watch.changed() => self.want(Cause::Documents("a document changed")),
                 done = self.work.done() => self.go_on(done).await,
-                Some((request, reply)) = self.requests.recv() => self.answer(request, reply).await,
+                Some((request, reply)) = self.requests.recv() => {
+                    if self.answer(request, reply).await.is_break() {
+                        break;
+                    }
+                }
+                () = Self::upgrade_failed(&mut self.upgrade) => {}
                 update = self.others.feeds.updated() => self.take_list(update),
                 update = self.others.databases.updated() => self.take_places(update),
                 Some(drops) = self.drops.recv() => self.recent.add(drops),
@@ -251,10 +294,18 @@ impl Daemon {
     async fn stop(mut self, mut signals: Signals) {
         let deadline = self.config.host.drain;
         log::info!("stopping: connections have {deadline:?} to finish (again to cut them)");
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
+        if self.heir.is_none()
+            && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping])
+        {
             log::debug!("sd_notify: {error}");
         }
         self.captures.end("the daemon stops");
+        if self.heir.is_some() {
+            // What they would answer or read is another daemon's now.
+            self.tasks.shutdown().await;
+            self.requests.close();
+            while self.requests.try_recv().is_ok() {}
+        }
         tokio::select! {
             drained = self.proxy.shutdown(deadline) => log::info!(
                 "{} connections finished, {} were cut",
@@ -268,6 +319,10 @@ impl Daemon {
         self.looks.shutdown().await;
         if !self.event_log.close(EVENT_LOG_DEADLINE) {
             log::warn!("the event log did not take the last events in time");
+        }
+        if self.heir.is_some() {
+            log::info!("the filter and the settings of the host's TCP are another daemon's now");
+            return;
         }
         let ended = self.handshake.end(&mut self.shield);
         note(ended, "cannot restore the settings of the host's TCP");
@@ -312,8 +367,12 @@ impl Daemon {
     /// Starts reading the events of filters that are new.
     fn follow_events(&mut self) -> Result<()> {
         for (interface, reader) in self.shield.take_readers()? {
-            self.tasks
-                .spawn(read_events(interface, reader, self.drops_in.clone()));
+            self.tasks.spawn(read_events(
+                interface,
+                reader,
+                self.drops_in.clone(),
+                self.paused.subscribe(),
+            ));
         }
         Ok(())
     }
@@ -335,13 +394,23 @@ impl Daemon {
         note(learned, "cannot note who is real");
     }
 
-    fn renew_sources(&self) {
-        let renewed = sources::renew(&self.config, &self.proxy, &self.shield);
+    fn renew_sources(&mut self) {
+        let mut connected = self.proxy.connected();
+        let before = self.predecessor.as_mut();
+        connected.extend_from_slice(before.map_or(&[], Remaining::connected));
+        let renewed = sources::renew(&self.config, connected, &self.shield);
         note(renewed, "cannot note who is connected");
     }
 
-    async fn answer(&mut self, request: Request, reply: Reply) {
+    /// Breaks off once another daemon has taken over.
+    async fn answer(&mut self, request: Request, reply: Reply) -> ControlFlow<()> {
         match request {
+            Request::Upgrade => self.upgrade(reply).await,
+            Request::Succeed => {
+                if self.give_way(reply).await {
+                    return ControlFlow::Break(());
+                }
+            }
             Request::Status => reply.send(self.status()).await,
             Request::AcceptMitigation { id } => {
                 reply
@@ -362,6 +431,7 @@ impl Daemon {
                 self.captures.start(&filter, &self.config, names, reply);
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn lists(&self) -> Lists {
@@ -417,9 +487,21 @@ async fn listen(socket: Socket, requests: mpsc::Sender<(Request, Reply)>) {
 }
 
 /// Brings events of a filter to the main loop.
-async fn read_events(interface: String, mut reader: Reader, drops_in: mpsc::Sender<Sampled>) {
+async fn read_events(
+    interface: String,
+    mut reader: Reader,
+    drops_in: mpsc::Sender<Sampled>,
+    mut paused: signal::Receiver<bool>,
+) {
     loop {
-        match reader.read(EVENT_BATCH).await {
+        if paused.wait_for(|paused| !paused).await.is_err() {
+            return;
+        }
+        let read = tokio::select! {
+            read = reader.read(EVENT_BATCH) => read,
+            _ = paused.changed() => continue,
+        };
+        match read {
             Ok(drops) if drops.is_empty() => {}
             Ok(drops) => {
                 let interface = interface.clone();

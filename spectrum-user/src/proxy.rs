@@ -25,6 +25,7 @@ mod routes;
 mod service;
 mod socket;
 mod stats;
+mod succession;
 mod tasks;
 mod tcp;
 mod tls;
@@ -33,7 +34,7 @@ mod worker;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, iter,
+    fs, iter, mem,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -51,6 +52,7 @@ pub use routes::RouteSnapshot;
 pub use service::AppSnapshot;
 pub use socket::{Handshake, handshake_of};
 pub use stats::Totals;
+pub use succession::{Left, ListenerNote, SessionNote};
 pub use tasks::Drained;
 
 use crate::{
@@ -61,6 +63,7 @@ use crate::{
 use keeper::Keeper;
 use plan::{Bind, Plan, Served};
 use service::Service;
+use succession::Inheritance;
 use worker::{Open, Update, Worker};
 
 /// File descriptors that listeners leave to connections, logs and maps, at least.
@@ -95,6 +98,8 @@ struct State {
     services: HashMap<AppId, Arc<Service>>,
     /// UDP sockets whose app is gone may stay open until then.
     draining: Vec<(Bind, Instant)>,
+    /// For the first apps.
+    inheritance: Inheritance,
 }
 
 /// What [`Proxy::apply`] did, by names of apps.
@@ -138,8 +143,9 @@ impl Proxy {
         let mut state = self.state.lock().await;
         let now = Instant::now();
         state.draining.retain(|(_, until)| *until > now);
+        let mut inheritance = mem::take(&mut state.inheritance);
         let plan = Plan::new(&state.served, apps, has_ipv6())?;
-        let opened = self.bind_all(&plan, &state)?;
+        let opened = self.bind_all(&plan, &state, &mut inheritance)?;
 
         // From here on, nothing fails but a worker that is dead.
         for app in &plan.update {
@@ -159,7 +165,7 @@ impl Proxy {
             services.insert(app.id, service);
         }
         services.retain(|id, _| !plan.remove.contains(id));
-        let updates = self.updates(&plan, opened, &services);
+        let updates = self.updates(&plan, opened, &services, inheritance.sessions_follow);
         let done: Vec<_> = iter::zip(&self.workers, updates)
             .map(|(worker, update)| worker.update(update))
             .collect();
@@ -186,6 +192,67 @@ impl Proxy {
             done?.await.map_err(|_gone| ApplyError::Worker)??;
         }
         Ok(changes)
+    }
+
+    /// Listens on sockets of another process where the apps that are applied next have the same
+    /// addresses; there must be as many workers as that has. Nothing comes out of UDP sockets before
+    /// [`adopt`](Self::adopt).
+    pub async fn inherit(&self, listeners: Vec<Left<ListenerNote>>) {
+        self.state.lock().await.inheritance = Inheritance::new(listeners);
+    }
+
+    /// Goes on with the UDP sessions of another process. The number of those that have lost their
+    /// app or their address, which have ended.
+    ///
+    /// # Errors
+    /// A worker is dead.
+    pub async fn adopt(&self, sessions: Vec<Left<SessionNote>>) -> Result<usize, ApplyError> {
+        let mut of_workers: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
+        let mut homeless = 0;
+        for session in sessions {
+            match of_workers.get_mut(session.note.listener.worker) {
+                Some(of_worker) => of_worker.push(session),
+                None => homeless += 1,
+            }
+        }
+        let workers = iter::zip(&self.workers, of_workers);
+        let done: Vec<_> = workers
+            .map(|(worker, sessions)| worker.adopt(sessions))
+            .collect();
+        for done in done {
+            homeless += done?.await.map_err(|_gone| ApplyError::Worker)?;
+        }
+        Ok(homeless)
+    }
+
+    /// The listening sockets, for another process. Nothing changes.
+    ///
+    /// # Errors
+    /// A worker is dead, or no more files may be open.
+    pub async fn listeners(&self) -> Result<Vec<Left<ListenerNote>>, ApplyError> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::listeners).collect();
+        let mut all = Vec::new();
+        for listeners in asked {
+            all.extend(listeners?.await.map_err(|_gone| ApplyError::Worker)??);
+        }
+        Ok(all)
+    }
+
+    /// Lets no new client in, and leaves the UDP sessions to another process. What remains are TCP
+    /// connections, until [`shutdown`](Self::shutdown).
+    pub async fn release(&self) -> Vec<Left<SessionNote>> {
+        let asked: Vec<_> = self.workers.iter().map(Worker::release).collect();
+        let mut all = Vec::new();
+        for sessions in asked.into_iter().flatten() {
+            // A dead worker has nothing to leave.
+            all.extend(sessions.await.unwrap_or_default());
+        }
+        all
+    }
+
+    /// The number of threads.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
     }
 
     /// The apps as they are served at this moment.
@@ -228,7 +295,7 @@ impl Proxy {
     /// Stops accepting at once, lets connections go on until `deadline` from now, and cuts the
     /// rest.
     pub async fn shutdown(mut self, deadline: Duration) -> Drained {
-        let workers = std::mem::take(&mut self.workers);
+        let workers = mem::take(&mut self.workers);
         let ends: Vec<_> = workers
             .into_iter()
             .map(|worker| worker.shutdown(deadline))
@@ -241,17 +308,27 @@ impl Proxy {
     }
 
     /// One socket for each worker and each new address.
-    fn bind_all(&self, plan: &Plan<'_>, state: &State) -> Result<Vec<Vec<Socket>>, ApplyError> {
+    fn bind_all(
+        &self,
+        plan: &Plan<'_>,
+        state: &State,
+        inheritance: &mut Inheritance,
+    ) -> Result<Vec<Vec<Socket>>, ApplyError> {
         self.check_descriptors(plan)?;
         // Ports where sockets of our own are open, perhaps on another address.
         let served = state.served.listeners.keys();
         let draining = state.draining.iter().map(|(bind, _)| bind);
         let mut ours: HashSet<_> = served
             .chain(draining)
+            .chain(inheritance.binds())
             .map(|bind| (bind.transport, bind.address.port()))
             .collect();
         let mut sockets = Vec::with_capacity(plan.open.len());
         for (bind, app) in &plan.open {
+            if let Some(group) = inheritance.take(bind, self.workers.len()) {
+                sockets.push(group);
+                continue;
+            }
             let alone = ours.insert((bind.transport, bind.address.port()));
             let group: Result<Vec<_>, _> = (0..self.workers.len())
                 .map(|number| socket::bind(bind, alone && number == 0))
@@ -302,6 +379,7 @@ impl Proxy {
         plan: &Plan<'_>,
         opened: Vec<Vec<Socket>>,
         services: &HashMap<AppId, Arc<Service>>,
+        sessions_follow: bool,
     ) -> Vec<Update> {
         let update = |_| Update {
             open: Vec::new(),
@@ -321,6 +399,7 @@ impl Proxy {
                     socket,
                     app: app.id,
                     service: Arc::clone(service),
+                    sessions_follow,
                 });
             }
         }

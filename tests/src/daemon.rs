@@ -120,7 +120,8 @@ impl<'lab> Site<'lab> {
         fs::read_to_string(self.lab.dir().join("spectrum.log")).unwrap_or_default()
     }
 
-    fn control_socket(&self) -> PathBuf {
+    /// Where its daemon answers.
+    pub fn control_socket(&self) -> PathBuf {
         self.lab.dir().join("control")
     }
 

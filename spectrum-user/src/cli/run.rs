@@ -1,8 +1,8 @@
 //! `spectrum run`.
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Global, Run};
 use crate::daemon;
@@ -11,6 +11,8 @@ pub fn run(global: &Global, args: &Run) -> Result<ExitCode> {
     daemon::run(&daemon::Options {
         config: global.config.clone(),
         detach_on_exit: args.detach_on_exit,
+        upgrade: args.upgrade,
+        program: env::current_exe().context("cannot find out which program this is")?,
     })?;
     Ok(ExitCode::SUCCESS)
 }

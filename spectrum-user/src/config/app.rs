@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::{
@@ -77,8 +78,23 @@ impl App {
 }
 
 /// 128 bits that name an app for ever; 32 hex digits in documents.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct AppId(pub [u8; 16]);
+
+impl From<AppId> for String {
+    fn from(id: AppId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for AppId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or("not the id of an app")
+    }
+}
 
 impl fmt::Display for AppId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,7 +132,8 @@ impl AppId {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Transport {
     Tcp,
     Udp,

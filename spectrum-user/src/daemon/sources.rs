@@ -32,9 +32,12 @@ pub(super) fn learn(
 }
 
 /// The same for all who are connected now: their proofs grow old, and a filter may be new.
-pub(super) fn renew(config: &Config, proxy: &Proxy, shield: &Shield) -> Result<()> {
+pub(super) fn renew(
+    config: &Config,
+    connected: Vec<(AppId, IpAddr)>,
+    shield: &Shield,
+) -> Result<()> {
     let asking = asking(config);
-    let connected = proxy.connected();
     let mut sessions = connected.clone();
     sessions.retain(|(app, _)| asking.contains_key(app));
     shield.prove(&with_proofs_for(&asking, connected))?;

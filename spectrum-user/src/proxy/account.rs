@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::{
     limits::{self, Full, Permit},
     service::{Serving, Share},
+    succession::SessionNote,
 };
 use crate::{
     config::{App, Fingerprint, Mode, Transport},
@@ -34,6 +35,14 @@ pub(super) struct Account {
     egress: Cell<u64>,
     /// `None` where no TLS is spoken here.
     tls: RefCell<Option<Box<TlsNotes>>>,
+}
+
+/// See [`Account::leave`].
+pub(super) struct Books {
+    pub(super) opened: Timestamp,
+    /// Bytes from the client, and to it.
+    pub(super) ingress: u64,
+    pub(super) egress: u64,
 }
 
 /// What is known of the TLS of a connection.
@@ -97,6 +106,38 @@ impl Account {
             }
             Err(full) => Err((full, serving)),
         }
+    }
+
+    /// Goes on with the books of a session that another process has opened.
+    pub(super) fn resume(share: &Rc<Share>, note: &SessionNote) -> Self {
+        share.stats().connections.add(1);
+        let opened = Opened {
+            at: note.opened,
+            origin: note.origin,
+        };
+        Self {
+            share: Rc::clone(share),
+            serving: share.service.serving(),
+            client: note.client,
+            permit: Cell::new(Some(share.service.admission.readmit(note.client.ip()))),
+            opened: Cell::new(Some(opened)),
+            round_trips: Cell::default(),
+            ingress: Cell::new(note.ingress),
+            egress: Cell::new(note.egress),
+            tls: RefCell::default(),
+        }
+    }
+
+    /// Leaves the books to the process that goes on with them: this is no end. `None` if they are
+    /// closed, or there was never an origin.
+    pub(super) fn leave(&self) -> Option<Books> {
+        let opened = self.opened.get()?;
+        self.permit.take()?;
+        Some(Books {
+            opened: opened.at,
+            ingress: self.ingress.get(),
+            egress: self.egress.get(),
+        })
     }
 
     pub(super) fn app(&self) -> &App {

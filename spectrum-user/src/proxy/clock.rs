@@ -3,10 +3,11 @@
 use std::{cell::Cell, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// Milliseconds of `CLOCK_MONOTONIC_COARSE`: a read costs no system call and lags by one kernel
 /// tick (1 to 10 ms) at most.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Moment(u64);
 
 impl Moment {
@@ -55,6 +56,14 @@ impl Idle {
         Self {
             timeout,
             last: Cell::new(Moment::now()),
+        }
+    }
+
+    /// As one that was last [touched](Self::touch) then.
+    pub(super) fn since(timeout: Duration, last: Moment) -> Self {
+        Self {
+            timeout,
+            last: Cell::new(last),
         }
     }
 

@@ -69,6 +69,17 @@ impl Admission {
         })
     }
 
+    /// The right to what was admitted before, whatever the limits are by now.
+    pub(super) fn readmit(self: &Arc<Self>, client: IpAddr) -> Permit {
+        let source = source(client);
+        self.total.fetch_add(1, Ordering::Relaxed);
+        *self.shard(source).entry(source).or_default() += 1;
+        Permit {
+            admission: Arc::clone(self),
+            source,
+        }
+    }
+
     /// What is held now.
     pub(super) fn active(&self) -> u32 {
         self.total.load(Ordering::Relaxed)

@@ -1,6 +1,13 @@
 //! A bound socket of one worker: an edge address, and the app whose clients come through it.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    rc::Rc,
+    time::Duration,
+};
 
 use socket2::Socket;
 use tokio::{
@@ -23,7 +30,11 @@ use crate::config::Transport;
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 pub(super) enum Listener {
-    Tcp { owner: Owner, task: JoinHandle<()> },
+    Tcp {
+        socket: Rc<TcpListener>,
+        owner: Owner,
+        task: JoinHandle<()>,
+    },
     Udp(Rc<Edge>),
 }
 
@@ -36,12 +47,25 @@ impl Listener {
     pub(super) fn open(bind: &Bind, socket: Socket, share: Rc<Share>) -> io::Result<Self> {
         match bind.transport {
             Transport::Tcp => {
-                let listener = TcpListener::from_std(socket.into())?;
+                let socket = Rc::new(TcpListener::from_std(socket.into())?);
                 let owner = Rc::new(RefCell::new(share));
-                let task = spawn_local(accept_all(listener, bind.address, Rc::clone(&owner)));
-                Ok(Self::Tcp { owner, task })
+                let accepting = accept_all(Rc::clone(&socket), bind.address, Rc::clone(&owner));
+                let task = spawn_local(accepting);
+                Ok(Self::Tcp {
+                    socket,
+                    owner,
+                    task,
+                })
             }
             Transport::Udp => Ok(Self::Udp(Edge::open(bind.address, socket, share)?)),
+        }
+    }
+
+    /// The same socket for another process.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp { socket, .. } => socket.as_fd().try_clone_to_owned(),
+            Self::Udp(edge) => edge.socket(),
         }
     }
 
@@ -70,7 +94,7 @@ impl Listener {
     }
 }
 
-async fn accept_all(listener: TcpListener, address: SocketAddr, owner: Owner) {
+async fn accept_all(listener: Rc<TcpListener>, address: SocketAddr, owner: Owner) {
     let mut back_off = BACK_OFF.0;
     loop {
         let accepted = listener.accept().await;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
 use crate::{
-    config::{self, Balance, Member, PortRange},
+    config::{self, Balance, Member, Origin, PortRange},
     event::Status,
 };
 use candidates::Candidates;
@@ -113,6 +113,22 @@ impl Origins {
             tried: 0,
             left: self.settings.retries.saturating_add(1),
         }
+    }
+
+    /// The origin at an address, for a session that it has already. One that is not among these any
+    /// more stays with its session, as after any change.
+    pub(super) fn hold(&self, address: SocketAddr, ports: PortRange, edge_port: u16) -> Held {
+        let mut peers = self.peers.iter();
+        let known = peers.find(|peer| peer.state.address(ports, edge_port) == address);
+        if let Some(peer) = known {
+            return Held::new(&peer.state);
+        }
+        let offset = edge_port.saturating_sub(ports.first);
+        let origin = Origin {
+            ip: address.ip(),
+            first_port: address.port().saturating_sub(offset),
+        };
+        Held::new(&Arc::new(OriginState::new(origin)))
     }
 
     /// Whether an origin other than `than` may be expected to answer.

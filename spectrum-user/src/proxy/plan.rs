@@ -7,11 +7,13 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{ApplyError, Changes};
 use crate::config::{App, AppId, Connectivity, EdgeIps, Transport};
 
 /// An edge address as a socket sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Bind {
     pub(super) transport: Transport,
     pub(super) address: SocketAddr,

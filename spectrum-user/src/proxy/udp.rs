@@ -14,6 +14,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, OwnedFd},
     rc::Rc,
     time::Duration,
 };
@@ -32,12 +33,15 @@ use super::{
     account::{Account, refuse},
     clock::Moment,
     limits::Full,
+    plan::Bind,
     service::Share,
     socket,
+    succession::{Left, SessionNote},
     tasks::{Until, stop},
 };
-use crate::event::Status;
+use crate::{config::Transport, event::Status};
 use datagrams::Datagrams;
+pub(super) use exchange::Exchange;
 pub(super) use newcomers::Newcomers;
 use session::Session;
 
@@ -72,6 +76,8 @@ struct Key {
 }
 
 impl Edge {
+    /// A socket that [receives](Self::receive) nothing yet.
+    ///
     /// # Errors
     /// The runtime cannot watch the socket, or the kernel refuses an option.
     pub(super) fn open(
@@ -81,7 +87,7 @@ impl Edge {
     ) -> io::Result<Rc<Self>> {
         let state = UdpSocketState::new((&socket).into())?;
         socket::allow_fragments(&socket, address.ip())?;
-        let edge = Rc::new(Self {
+        Ok(Rc::new(Self {
             address,
             socket: UdpSocket::from_std(socket.into())?,
             state,
@@ -90,10 +96,57 @@ impl Edge {
             changed: Notify::new(),
             task: RefCell::new(None),
             reported: Cell::default(),
-        });
-        let task = spawn_local(Rc::clone(&edge).receive_all());
-        *edge.task.borrow_mut() = Some(task);
-        Ok(edge)
+        }))
+    }
+
+    /// Receives from now on; a second call has no effect.
+    pub(super) fn receive(self: &Rc<Self>) {
+        let mut task = self.task.borrow_mut();
+        task.get_or_insert_with(|| spawn_local(Rc::clone(self).receive_all()));
+    }
+
+    pub(super) fn bind(&self) -> Bind {
+        Bind {
+            transport: Transport::Udp,
+            address: self.address,
+        }
+    }
+
+    /// The same socket for another process.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// Receives no more, and leaves the sessions to the process that goes on with them.
+    pub(super) async fn release(&self, worker: usize) -> Vec<Left<SessionNote>> {
+        self.close();
+        if let Some(task) = self.task.take() {
+            stop(task).await;
+        }
+        let sessions = self.sessions.take().into_values();
+        sessions
+            .filter_map(|session| session.leave(worker))
+            .collect()
+    }
+
+    /// Goes on with a session of another process, before anything is received.
+    ///
+    /// # Errors
+    /// The runtime cannot watch its socket.
+    pub(super) fn adopt(self: &Rc<Self>, left: Left<SessionNote>) -> io::Result<()> {
+        let Some(share) = self.owner.borrow().as_ref().map(Rc::clone) else {
+            return Ok(());
+        };
+        let key = Key {
+            client: left.note.client,
+            edge: left.note.edge,
+        };
+        let account = Account::resume(&share, &left.note);
+        let session = Session::resume(self, account, left)?;
+        self.sessions.borrow_mut().insert(key, Rc::clone(&session));
+        share.newcomers.add(&session);
+        session.spawn(&share.tasks);
+        Ok(())
     }
 
     /// Sessions that begin from now on belong to `share`, also if the socket was closing. Those of
@@ -141,7 +194,7 @@ impl Edge {
     async fn receive_all(self: Rc<Self>) {
         loop {
             let received = match self.socket.readable().await {
-                Ok(()) => self.receive(),
+                Ok(()) => self.take(),
                 Err(error) => Err(error),
             };
             match received {
@@ -158,7 +211,7 @@ impl Edge {
         }
     }
 
-    fn receive(self: &Rc<Self>) -> io::Result<()> {
+    fn take(self: &Rc<Self>) -> io::Result<()> {
         datagrams::receive(
             &self.socket,
             Interest::READABLE,

@@ -14,7 +14,7 @@ use socket2::Socket;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, oneshot, watch},
-    task::{JoinSet, LocalSet},
+    task::{JoinSet, LocalSet, yield_now},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -24,6 +24,7 @@ use super::{
     listener::Listener,
     plan::Bind,
     service::{Service, Share},
+    succession::{Left, ListenerNote, SessionNote},
     tasks::Until,
     udp::Edge,
 };
@@ -43,6 +44,9 @@ pub(super) struct Worker {
 
 enum Command {
     Update(Update, oneshot::Sender<io::Result<()>>),
+    Listeners(oneshot::Sender<io::Result<Vec<Left<ListenerNote>>>>),
+    Release(oneshot::Sender<Vec<Left<SessionNote>>>),
+    Adopt(Vec<Left<SessionNote>>, oneshot::Sender<usize>),
     Shutdown(Duration, oneshot::Sender<Drained>),
 }
 
@@ -63,6 +67,8 @@ pub(super) struct Open {
     pub(super) socket: Socket,
     pub(super) app: AppId,
     pub(super) service: Arc<Service>,
+    /// Nothing is received before [`Worker::adopt`].
+    pub(super) sessions_follow: bool,
 }
 
 impl Worker {
@@ -91,9 +97,37 @@ impl Worker {
         &self,
         update: Update,
     ) -> Result<oneshot::Receiver<io::Result<()>>, ApplyError> {
+        self.command(|done| Command::Update(update, done))
+    }
+
+    /// Its listening sockets, for another process; it goes on with them.
+    pub(super) fn listeners(
+        &self,
+    ) -> Result<oneshot::Receiver<io::Result<Vec<Left<ListenerNote>>>>, ApplyError> {
+        self.command(Command::Listeners)
+    }
+
+    /// Accepts and receives no more, and hands over its UDP sessions.
+    pub(super) fn release(&self) -> Result<oneshot::Receiver<Vec<Left<SessionNote>>>, ApplyError> {
+        self.command(Command::Release)
+    }
+
+    /// Goes on with sessions of another process, and receives from now on. The answer is how many
+    /// of them there is no place for.
+    pub(super) fn adopt(
+        &self,
+        sessions: Vec<Left<SessionNote>>,
+    ) -> Result<oneshot::Receiver<usize>, ApplyError> {
+        self.command(|done| Command::Adopt(sessions, done))
+    }
+
+    fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<oneshot::Receiver<T>, ApplyError> {
         let (done, receiver) = oneshot::channel();
         self.commands
-            .try_send(Command::Update(update, done))
+            .try_send(command(done))
             .map_err(|_dead| ApplyError::Worker)?;
         Ok(receiver)
     }
@@ -161,8 +195,21 @@ impl Serving {
                         // Whoever asked may have gone away since.
                         let _ = done.send(self.update(update).await);
                     }
-                    Some(Command::Shutdown(deadline, done)) => {
-                        let _ = done.send(self.shutdown(deadline).await);
+                    Some(Command::Listeners(done)) => {
+                        let _ = done.send(self.listeners());
+                    }
+                    Some(Command::Release(done)) => {
+                        let _ = done.send(self.release().await);
+                    }
+                    Some(Command::Adopt(sessions, done)) => {
+                        let _ = done.send(self.adopt(sessions));
+                    }
+                    Some(Command::Shutdown(deadline, mut done)) => {
+                        tokio::select! {
+                            drained = self.shutdown(deadline) => drop(done.send(drained)),
+                            // Nobody waits any more: what is left is cut.
+                            () = done.closed() => {}
+                        }
                         return;
                     }
                     None => return,
@@ -204,6 +251,55 @@ impl Serving {
         opened
     }
 
+    fn listeners(&self) -> io::Result<Vec<Left<ListenerNote>>> {
+        let left = |(bind, listener): (&Bind, &Listener)| {
+            Ok(Left {
+                note: self.note(*bind),
+                socket: listener.socket()?,
+            })
+        };
+        self.listeners.iter().map(left).collect()
+    }
+
+    async fn release(&mut self) -> Vec<Left<SessionNote>> {
+        let mut sessions = Vec::new();
+        for (_, listener) in mem::take(&mut self.listeners) {
+            if let Some(edge) = listener.close().await {
+                sessions.extend(edge.release(self.number).await);
+            }
+        }
+        // Their tasks are no connections that were cut.
+        yield_now().await;
+        self.reap();
+        sessions
+    }
+
+    fn adopt(&self, sessions: Vec<Left<SessionNote>>) -> usize {
+        let mut homeless = 0;
+        for session in sessions {
+            let app = session.note.app;
+            let listener = self.listeners.get(&session.note.listener.bind);
+            let adopted = match (listener, self.shares.contains_key(&app)) {
+                (Some(Listener::Udp(edge)), true) => edge.adopt(session).is_ok(),
+                _ => false,
+            };
+            homeless += usize::from(!adopted);
+        }
+        for listener in self.listeners.values() {
+            if let Listener::Udp(edge) = listener {
+                edge.receive();
+            }
+        }
+        homeless
+    }
+
+    fn note(&self, bind: Bind) -> ListenerNote {
+        ListenerNote {
+            bind,
+            worker: self.number,
+        }
+    }
+
     async fn shutdown(mut self, deadline: Duration) -> Drained {
         self.reap();
         let deadline = Instant::now() + deadline;
@@ -229,6 +325,11 @@ impl Serving {
             Some(edge) if edge.hand_over(Rc::clone(&share)) => Listener::Udp(edge),
             _ => Listener::open(&open.bind, open.socket, share)?,
         };
+        if let Listener::Udp(edge) = &listener
+            && !open.sessions_follow
+        {
+            edge.receive();
+        }
         self.listeners.insert(open.bind, listener);
         Ok(())
     }

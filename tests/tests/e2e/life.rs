@@ -43,6 +43,11 @@ pub(crate) const CASES: &[Case] = &[
         run: a_stop_does_not_wait_for_ever,
     },
     Case {
+        name: "life::a_second_signal_cuts_what_is_left",
+        needs: &[],
+        run: a_second_signal_cuts_what_is_left,
+    },
+    Case {
         name: "life::detach_leaves_nothing",
         needs: &["ip"],
         run: detach_leaves_nothing,
@@ -176,6 +181,33 @@ fn a_stop_does_not_wait_for_ever() -> Result<()> {
         ensure!(
             drained >= Duration::from_millis(900),
             "it did not wait at all: {drained:?}"
+        );
+        Ok(())
+    })
+}
+
+fn a_second_signal_cuts_what_is_left() -> Result<()> {
+    let lab = Lab::new()?;
+    let _echo = origin::tcp_echo(&lab.origin, port::ECHO)?;
+    let host = HostDocument {
+        drain: "10m",
+        ..HostDocument::default()
+    };
+    shielded_in(&lab, host, &[ECHO], |scene| {
+        let edge = (EDGE, port::ECHO).into();
+        let session = client::connect(&lab.client, None, edge, PATIENCE)?;
+        client::echo_bytes(&session, b"before")?;
+        let mut daemon = scene.daemon;
+        daemon.signal(Signal::SIGTERM)?;
+        daemon.wait_for_log("again to cut them")?;
+        daemon.signal(Signal::SIGTERM)?;
+        let status = daemon.wait()?;
+        ensure!(status.success(), "{status}");
+        daemon.wait_for_log("connections cut")?;
+        let events = fs::read_to_string(scene.site.events())?;
+        ensure!(
+            events.contains("\"disconnect\""),
+            "the end of the connection is on no record:\n{events}"
         );
         Ok(())
     })

@@ -32,6 +32,7 @@ mod routing;
 mod rules;
 mod strays;
 mod tls;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         replay::CASES,
         capture::CASES,
         life::CASES,
+        upgrade::CASES,
         endurance::CASES,
         logs::CASES,
     ];

@@ -23,6 +23,19 @@ impl Allowance {
         }
     }
 
+    /// The same with so many bytes left.
+    pub(super) fn with(ratio: u32, left: u64) -> Self {
+        Self {
+            ratio: ratio.into(),
+            left: Cell::new(left),
+        }
+    }
+
+    /// Bytes that are left.
+    pub(super) fn left(&self) -> u64 {
+        self.left.get()
+    }
+
     /// The client has sent these.
     pub(super) fn earn(&self, datagrams: Datagrams<'_>) {
         let earned = cost(datagrams) * self.ratio;

@@ -6,6 +6,8 @@
 
 use std::{cell::Cell, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use crate::proxy::clock::Moment;
 
 /// An exchange proves the client after so many answers to which it has reacted,
@@ -16,8 +18,8 @@ const SPAN: Duration = Duration::from_secs(2);
 /// A client that goes on is reported again this often.
 const RENEWAL: Duration = Duration::from_mins(5);
 
-#[derive(Debug)]
-pub(super) struct Exchange {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::proxy) struct Exchange {
     began: Moment,
     is_answered: Cell<bool>,
     turns: Cell<u32>,

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
+    os::fd::AsFd as _,
     rc::Rc,
 };
 
@@ -29,6 +30,7 @@ use crate::{
         origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
         socket,
+        succession::{Left, ListenerNote, SessionNote},
         tasks::Tasks,
     },
 };
@@ -104,6 +106,80 @@ impl Session {
         }
         account.origin_error(status);
         None
+    }
+
+    /// Goes on with a session of another process.
+    ///
+    /// # Errors
+    /// The runtime cannot watch its socket.
+    pub(super) fn resume(
+        edge: &Rc<Edge>,
+        account: Account,
+        Left { note, socket }: Left<SessionNote>,
+    ) -> io::Result<Rc<Self>> {
+        let key = Key {
+            client: note.client,
+            edge: note.edge,
+        };
+        let app = account.app();
+        let origins = &account.serving.origins;
+        Ok(Rc::new(Self {
+            header: HeaderMode::new(edge, key, &account),
+            allowance: Allowance::with(app.protection.amplification.ratio, note.allowance),
+            idle: Idle::since(app.timeouts.idle, note.last_used),
+            origin: origins.hold(note.origin, app.ports, edge.address.port()),
+            edge: Rc::clone(edge),
+            key,
+            account,
+            socket: UdpSocket::from_std(socket.into())?,
+            address: note.origin,
+            header_sent: Cell::new(note.header_sent),
+            exchange: note.exchange,
+            refused: Cell::new(false),
+            ended: Cell::new(false),
+            task: RefCell::new(None),
+        }))
+    }
+
+    /// Leaves the session to another process. `None` if it has ended, or its socket cannot be
+    /// passed on: the client's next datagram begins another one then.
+    pub(super) fn leave(&self, worker: usize) -> Option<Left<SessionNote>> {
+        if self.ended.replace(true) {
+            return None;
+        }
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        let books = self.account.leave()?;
+        let listener = ListenerNote {
+            bind: self.edge.bind(),
+            worker,
+        };
+        let note = SessionNote {
+            listener,
+            app: self.account.app().id,
+            client: self.key.client,
+            edge: self.key.edge,
+            origin: self.address,
+            opened: books.opened,
+            last_used: self.idle.last(),
+            ingress: books.ingress,
+            egress: books.egress,
+            header_sent: self.header_sent.get(),
+            exchange: self.exchange.clone(),
+            allowance: self.allowance.left(),
+        };
+        let socket = self.socket.as_fd().try_clone_to_owned();
+        let socket = socket.inspect_err(|error| {
+            log::debug!(
+                "{}: a session is not passed on: {error}",
+                self.account.app().name
+            );
+        });
+        Some(Left {
+            note,
+            socket: socket.ok()?,
+        })
     }
 
     pub(super) fn spawn(self: &Rc<Self>, tasks: &Tasks) {
