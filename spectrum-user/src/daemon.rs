@@ -4,6 +4,7 @@
 //! hands each what it needs of the others.
 
 mod addresses;
+mod answer;
 mod capabilities;
 mod captures;
 mod handshake;
@@ -20,8 +21,8 @@ mod watch;
 mod work;
 
 use std::{
-    collections::HashSet, mem, net::IpAddr, ops::ControlFlow, os::unix::net::UnixStream,
-    path::PathBuf, sync::Arc, time::Duration,
+    collections::HashSet, mem, net::IpAddr, os::unix::net::UnixStream, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -50,7 +51,6 @@ use crate::{
     dataplane::{events::Reader, room},
     event, mitigation,
     proxy::{self, Proxy},
-    status::{self, DaemonStatus, Lists, Status},
     tls::{self, Endpoints},
 };
 
@@ -400,79 +400,6 @@ impl Daemon {
         connected.extend_from_slice(before.map_or(&[], Remaining::connected));
         let renewed = sources::renew(&self.config, connected, &self.shield);
         note(renewed, "cannot note who is connected");
-    }
-
-    /// Breaks off once another daemon has taken over.
-    async fn answer(&mut self, request: Request, reply: Reply) -> ControlFlow<()> {
-        match request {
-            Request::Upgrade => self.upgrade(reply).await,
-            Request::Succeed => {
-                if self.give_way(reply).await {
-                    return ControlFlow::Break(());
-                }
-            }
-            Request::Status => reply.send(self.status()).await,
-            Request::AcceptMitigation { id } => {
-                reply
-                    .send(self.mitigator.accept(id, &mut self.shield))
-                    .await;
-            }
-            Request::RemoveMitigation { id } => {
-                reply
-                    .send(self.mitigator.remove(id, &mut self.shield))
-                    .await;
-            }
-            Request::Lists => reply.send(Ok(self.lists())).await,
-            Request::RefreshFeeds { name } => {
-                reply.send(Ok(self.refresh_lists(name.as_deref()))).await;
-            }
-            Request::Capture { filter } => {
-                let names = self.shield.names();
-                self.captures.start(&filter, &self.config, names, reply);
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn lists(&self) -> Lists {
-        Lists {
-            feeds: self.others.feeds.statuses(),
-            databases: self.others.databases.statuses(),
-            documents: others::documented(&self.config),
-            operator: self.shield.operator_entries(),
-        }
-    }
-
-    fn status(&self) -> Result<Status> {
-        let names = self.shield.slots()?;
-        let rules = self.shield.rule_hits()?;
-        let mut apps = status::app_statuses(
-            Some(&self.config),
-            self.shield.app_counters()?,
-            &rules,
-            self.proxy.snapshot(),
-        );
-        self.mitigator.describe(&mut apps, &self.shield)?;
-        let name = |slot| {
-            let id = names.get(&slot)?;
-            let app = self.config.apps.iter().find(|app| app.id == *id)?;
-            Some(app.name.clone())
-        };
-        Ok(Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            daemon: DaemonStatus {
-                running: true,
-                pid: Some(std::process::id()),
-                started: Some(self.started),
-                configured: Some(self.configured),
-                events_lost: self.events.lost(),
-            },
-            interfaces: self.shield.interfaces()?,
-            rules: status::host_rules(Some(&self.config), &rules),
-            apps,
-            databases: self.others.databases.statuses(),
-            recent_drops: self.recent.named(name),
-        })
     }
 }
 

@@ -139,6 +139,8 @@ mod tests {
         let options = Options {
             config: "/nowhere/spectrum.toml".into(),
             detach_on_exit: false,
+            upgrade: false,
+            program: "/nowhere/spectrum".into(),
         };
         work.load(options, Endpoints::default(), others::Others::new().known());
         work.want(Cause::Documents("second"));
