@@ -1,11 +1,13 @@
 //! The command line: what the words mean, and one module for what each does.
 
 pub mod access;
+mod ask;
 pub mod capture;
 pub mod check;
 mod context;
 mod databases;
 pub mod detach;
+pub mod drain;
 pub mod generate;
 pub mod lists;
 pub mod mitigations;
@@ -60,6 +62,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Run(Run),
+    Drain(Drain),
     Upgrade(UpgradeDaemon),
     Check(Check),
     Status(Status),
@@ -99,6 +102,34 @@ pub struct Run {
     /// connections have ended, or `drain` is over. If this one cannot start, nothing changes.
     #[arg(long)]
     pub upgrade: bool,
+}
+
+/// Let no client in any more, and wait until the connections of those that are in have ended
+///
+/// Takes apps out of service, for maintenance of this host: new connections are refused, so that
+/// clients and balancers go elsewhere, and those that are open go on for as long as they like. Holds until
+/// `--end`, or until the daemon ends or another takes over. Ends with 0 when no connection is left, and with 1 if
+/// some are after `--timeout`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  spectrum drain                                  All apps
+  spectrum drain mc.example.com --timeout 10m
+  spectrum drain && systemctl stop spectrum
+  spectrum drain --end                            Back in service")]
+pub struct Drain {
+    /// The apps, by name or id; all if none is given
+    #[arg(value_name = "APP")]
+    pub apps: Vec<String>,
+    /// Wait so long at the most, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+    /// Do not wait
+    #[arg(long, conflicts_with = "timeout")]
+    pub no_wait: bool,
+    /// Let clients in again
+    #[arg(long, conflicts_with_all = ["timeout", "no_wait"])]
+    pub end: bool,
 }
 
 /// Let the program that is installed now take over from the daemon that runs

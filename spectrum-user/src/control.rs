@@ -53,6 +53,11 @@ pub enum Request {
     Upgrade,
     /// Give way to the daemon that asks.
     Succeed,
+    /// Let no client in to these apps (by name or id; none: all), or in again.
+    Drain {
+        apps: Vec<String>,
+        end: bool,
+    },
     /// Send sampled packets as they come.
     Capture {
         filter: Filter,

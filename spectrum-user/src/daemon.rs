@@ -7,6 +7,7 @@ mod addresses;
 mod answer;
 mod capabilities;
 mod captures;
+mod drain;
 mod handshake;
 mod mitigator;
 mod others;
@@ -134,6 +135,8 @@ struct Daemon {
     config: Arc<Config>,
     tls: Endpoints,
     proxy: Proxy,
+    /// Apps that let no client in.
+    drained: HashSet<AppId>,
     shield: Shield,
     mitigator: Mitigator,
     captures: Captures,
@@ -215,6 +218,7 @@ impl Daemon {
             config,
             tls,
             proxy,
+            drained: HashSet::new(),
             shield,
             mitigator,
             captures: Captures::default(),
@@ -240,7 +244,7 @@ impl Daemon {
         daemon.follow_events()?;
         daemon.renew_sources();
         // Last, because it changes settings of the host, which a start that fails must not.
-        daemon.handshake.keep(&daemon.config, &mut daemon.shield);
+        daemon.keep_handshake();
         Ok(daemon)
     }
 
@@ -278,7 +282,7 @@ impl Daemon {
                 _ = certificates.tick() => self.look_at_certificates(),
                 _ = windows.tick() => self.look_at_samples(),
                 _ = addresses.tick() => self.follow_addresses(),
-                _ = marking.tick() => self.handshake.keep(&self.config, &mut self.shield),
+                _ = marking.tick() => self.keep_handshake(),
                 _ = housekeeping.tick() => {
                     note(self.shield.tidy(), "cannot tidy the lists");
                     self.retry();
@@ -392,6 +396,11 @@ impl Daemon {
     fn learn(&self, sources: HashSet<(AppId, IpAddr)>) {
         let learned = sources::learn(&self.config, &self.proxy, &self.shield, sources);
         note(learned, "cannot note who is real");
+    }
+
+    fn keep_handshake(&mut self) {
+        let (config, drained) = (&self.config, &self.drained);
+        self.handshake.keep(config, drained, &mut self.shield);
     }
 
     fn renew_sources(&mut self) {

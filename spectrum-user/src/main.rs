@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     init_log();
     let result = match command {
         Command::Run(args) => cli::run::run(&global, &args),
+        Command::Drain(args) => cli::drain::run(&global, &args),
         Command::Upgrade(_) => cli::upgrade::run(&global),
         Command::Check(args) => cli::check::run(&global, &args),
         Command::Status(args) => cli::status::run(&global, &args),

@@ -54,6 +54,7 @@ pub use socket::{Handshake, handshake_of};
 pub use stats::Totals;
 pub use succession::{Left, ListenerNote, SessionNote};
 pub use tasks::Drained;
+use tasks::FOR_EVER;
 
 use crate::{
     config::{App, AppId, Transport},
@@ -98,6 +99,8 @@ struct State {
     services: HashMap<AppId, Arc<Service>>,
     /// UDP sockets whose app is gone may stay open until then.
     draining: Vec<(Bind, Instant)>,
+    /// Apps that let nobody in.
+    paused: HashSet<AppId>,
     /// For the first apps.
     inheritance: Inheritance,
 }
@@ -140,12 +143,39 @@ impl Proxy {
     /// # Errors
     /// All new sockets are bound before anything changes: on an error, everything is as it was.
     pub async fn apply(&self, apps: &[Arc<App>], tls: &Endpoints) -> Result<Changes, ApplyError> {
+        self.apply_to(&mut *self.state.lock().await, apps, tls)
+            .await
+    }
+
+    /// Lets no client in to these apps, and in to all others again. The connections that they have
+    /// go on, as long as they like.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), of apps that listen again.
+    pub async fn pause(&self, paused: HashSet<AppId>) -> Result<(), ApplyError> {
         let mut state = self.state.lock().await;
+        let before = mem::replace(&mut state.paused, paused);
+        let apps = state.served.apps.clone();
+        // No app changes, so that none needs it.
+        let tls = Endpoints::default();
+        if let Err(error) = self.apply_to(&mut state, &apps, &tls).await {
+            state.paused = before;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn apply_to(
+        &self,
+        state: &mut State,
+        apps: &[Arc<App>],
+        tls: &Endpoints,
+    ) -> Result<Changes, ApplyError> {
         let now = Instant::now();
         state.draining.retain(|(_, until)| *until > now);
         let mut inheritance = mem::take(&mut state.inheritance);
-        let plan = Plan::new(&state.served, apps, has_ipv6())?;
-        let opened = self.bind_all(&plan, &state, &mut inheritance)?;
+        let plan = Plan::new(&state.served, apps, &state.paused, has_ipv6())?;
+        let opened = self.bind_all(&plan, state, &mut inheritance)?;
 
         // From here on, nothing fails but a worker that is dead.
         for app in &plan.update {
@@ -170,12 +200,13 @@ impl Proxy {
             .map(|(worker, update)| worker.update(update))
             .collect();
 
-        let closed_udp = plan
-            .close
-            .iter()
-            .filter(|bind| bind.transport == Transport::Udp);
-        let until = now + self.settings.drain;
-        let draining: Vec<_> = closed_udp.map(|bind| (*bind, until)).collect();
+        let closed = plan.close.iter().map(|bind| (*bind, self.settings.drain));
+        let paused = plan.pause.iter().map(|bind| (*bind, FOR_EVER));
+        let draining: Vec<_> = closed
+            .chain(paused)
+            .filter(|(bind, _)| bind.transport == Transport::Udp)
+            .map(|(bind, span)| (bind, now + span))
+            .collect();
         let changes = plan.changes.clone();
         let listeners = listeners_after(&state.served, &plan);
         state.draining.extend(draining);
@@ -385,6 +416,7 @@ impl Proxy {
             open: Vec::new(),
             hand_over: hand_over(plan, services),
             close: plan.close.clone(),
+            pause: plan.pause.clone(),
             remove: plan.remove.clone(),
             drain: self.settings.drain,
         };
@@ -424,7 +456,7 @@ fn hand_over(
 
 fn listeners_after(served: &Served, plan: &Plan<'_>) -> HashMap<Bind, AppId> {
     let mut listeners = served.listeners.clone();
-    for bind in &plan.close {
+    for bind in plan.close.iter().chain(&plan.pause) {
         listeners.remove(bind);
     }
     listeners.extend(plan.hand_over.iter().copied());

@@ -87,6 +87,9 @@ pub struct AppStatus {
     pub engine: Option<View>,
     /// What it has installed; empty while no daemon runs.
     pub mitigations: Vec<MitigationStatus>,
+    /// It lets no client in, by `spectrum drain`.
+    #[serde(default)]
+    pub is_drained: bool,
     /// What the proxy counted; absent while no daemon runs.
     pub proxy: Option<proxy::AppSnapshot>,
 }
@@ -252,6 +255,7 @@ pub fn app_statuses(
                 rules: rule_statuses(&app.protection.rules, Some(app.id), rules),
                 engine: None,
                 mitigations: Vec::new(),
+                is_drained: false,
                 proxy: proxy.remove(&id),
                 id,
             }
@@ -266,6 +270,7 @@ pub fn app_statuses(
         rules: Vec::new(),
         engine: None,
         mitigations: Vec::new(),
+        is_drained: false,
         proxy: None,
     }));
     apps.sort_by(|a, b| a.name.cmp(&b.name));

@@ -134,7 +134,7 @@ fn generate_writes_a_page_for_each_command() {
         completions.map(str::to_owned).into()
     );
     let mut pages = BTreeSet::from(["spectrum.1".to_owned()]);
-    let commands = "run upgrade check status block unblock allow why lists lists-refresh mitigations \
+    let commands = "run drain upgrade check status block unblock allow why lists lists-refresh mitigations \
                     mitigations-accept mitigations-remove capture replay detach";
     pages.extend(commands.split(' ').map(|name| format!("spectrum-{name}.1")));
     assert_eq!(names("man", directory.path()), pages);

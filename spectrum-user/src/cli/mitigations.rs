@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
-use super::{Format, Global, MitigationAction, Mitigations, context::Context, output};
+use super::{Format, Global, MitigationAction, Mitigations, ask::ask, output};
 use crate::{
-    control::{self, Request},
+    control::Request,
     mitigation::Evidence,
     status::{MitigationStatus, Status},
 };
@@ -59,16 +59,6 @@ fn change(global: &Global, request: Request, format: Format, done: &str) -> Resu
             mitigation.id, mitigation.fingerprint
         )
     })
-}
-
-/// The engine lives in the daemon, and so does what it knows.
-fn ask<T: serde::de::DeserializeOwned>(global: &Global, request: Request) -> Result<T> {
-    let context = Context::load(&global.config);
-    let config = context
-        .config
-        .context("without a configuration, no daemon can be asked")?;
-    control::ask(&config.host.control_socket, request)?
-        .context("no daemon runs, and so nothing decides\n  help: `spectrum run` starts one")
 }
 
 fn table(all: &[Shown]) -> String {

@@ -160,7 +160,11 @@ fn apps(apps: &[AppStatus]) -> String {
         ];
         match &app.proxy {
             Some(proxy) => row.extend([
-                output::count(proxy.active.into()),
+                if app.is_drained {
+                    format!("{} (draining)", output::count(proxy.active.into()))
+                } else {
+                    output::count(proxy.active.into())
+                },
                 output::count(proxy.totals.connections),
                 output::bytes(proxy.totals.ingress_bytes),
                 output::bytes(proxy.totals.egress_bytes),

@@ -2,26 +2,18 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
-use super::{Global, output};
-use crate::{
-    config,
-    control::{self, Request},
-};
+use super::{Global, ask::ask_within, output};
+use crate::{config, control::Request};
 
 /// Longer than the daemon itself waits.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 pub fn run(global: &Global) -> Result<ExitCode> {
-    let config = config::load(&global.config)?;
-    let socket = &config.host.control_socket;
-    let Some(()) = control::ask_within(PATIENCE, socket, Request::Upgrade)? else {
-        bail!(
-            "no daemon answers on {}\n  help: start one with `spectrum run`",
-            socket.display()
-        );
-    };
+    // Its mistakes are shown here, rather than in the log of a program that cannot start.
+    config::load(&global.config)?;
+    let () = ask_within(PATIENCE, global, Request::Upgrade)?;
     output::print("the program that is installed now has taken over")?;
     Ok(ExitCode::SUCCESS)
 }

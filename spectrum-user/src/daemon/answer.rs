@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::{Daemon, others};
 use crate::{
+    config::AppId,
     control::{Reply, Request},
     status::{self, DaemonStatus, Lists, Status},
 };
@@ -14,6 +15,10 @@ impl Daemon {
     /// Breaks off once another daemon has taken over.
     pub(super) async fn answer(&mut self, request: Request, reply: Reply) -> ControlFlow<()> {
         match request {
+            Request::Drain { apps, end } => {
+                let drained = self.drain(&apps, end).await;
+                reply.send(drained).await;
+            }
             Request::Upgrade => self.upgrade(reply).await,
             Request::Succeed => {
                 if self.give_way(reply).await {
@@ -62,6 +67,9 @@ impl Daemon {
             self.proxy.snapshot(),
         );
         self.mitigator.describe(&mut apps, &self.shield)?;
+        for app in &mut apps {
+            app.is_drained = AppId::parse(&app.id).is_some_and(|id| self.drained.contains(&id));
+        }
         let name = |slot| {
             let id = names.get(&slot)?;
             let app = self.config.apps.iter().find(|app| app.id == *id)?;

@@ -2,6 +2,7 @@
 //! listeners that take what comes back.
 
 use std::{
+    collections::HashSet,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     time::Duration,
@@ -15,7 +16,7 @@ use super::{
     sysctl::{self, COOKIES, Sysctls, TIMESTAMPS},
 };
 use crate::{
-    config::{Config, SynAnswers, When},
+    config::{AppId, Config, SynAnswers, When},
     dataplane::Terms,
     proxy,
 };
@@ -43,8 +44,8 @@ impl Handshake {
 
     /// Sees to it that the filters can answer the SYNs of all apps that want it, and that their
     /// listeners take the answers. Where that cannot be, they answer none, and the log says why.
-    pub(super) fn keep(&mut self, config: &Config, shield: &mut Shield) {
-        match self.prepare(config, shield) {
+    pub(super) fn keep(&mut self, config: &Config, drained: &HashSet<AppId>, shield: &mut Shield) {
+        match self.prepare(config, drained, shield) {
             Ok(said) => self.say(said, log::Level::Info),
             Err(error) => {
                 let text = format!(
@@ -65,8 +66,13 @@ impl Handshake {
     }
 
     /// What there is to say, if all is well.
-    fn prepare(&mut self, config: &Config, shield: &mut Shield) -> Result<Option<String>> {
-        let listeners = listeners(config);
+    fn prepare(
+        &mut self,
+        config: &Config,
+        drained: &HashSet<AppId>,
+        shield: &mut Shield,
+    ) -> Result<Option<String>> {
+        let listeners = listeners(config, drained);
         let answers = config.host.syn_answers;
         if listeners.is_empty() || answers == SynAnswers::Off {
             self.end(shield)?;
@@ -118,9 +124,9 @@ const SYSCTL_HELP: &str = "help: where /proc/sys is read-only (containers), star
                            net.ipv4.tcp_timestamps=2 and net.ipv4.tcp_syncookies=2";
 
 /// Where the apps listen whose SYNs may be answered.
-fn listeners(config: &Config) -> Vec<SocketAddr> {
-    let apps = config.apps.iter();
-    let challenged = apps.filter(|app| app.protection.syn_challenge.when != When::Never);
+fn listeners(config: &Config, drained: &HashSet<AppId>) -> Vec<SocketAddr> {
+    let listening = config.apps.iter().filter(|app| !drained.contains(&app.id));
+    let challenged = listening.filter(|app| app.protection.syn_challenge.when != When::Never);
     challenged
         .flat_map(|app| proxy::tcp_listeners(app))
         .collect()

@@ -128,7 +128,7 @@ impl Daemon {
         self.configured = Timestamp::now();
         self.renew_sources();
         // New listeners take no answers to cookies yet.
-        self.handshake.keep(&self.config, &mut self.shield);
+        self.keep_handshake();
         log::info!(
             "reloaded: {} apps added, {} updated, {} removed, {} unchanged",
             changes.added.len(),

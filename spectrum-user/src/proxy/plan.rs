@@ -1,7 +1,7 @@
 //! What has to change so that a list of apps is served. Pure.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -37,18 +37,27 @@ pub(super) struct Plan<'a> {
     /// Listeners that go over to another app.
     pub(super) hand_over: Vec<(Bind, AppId)>,
     pub(super) close: Vec<Bind>,
+    /// Listeners of apps that are paused: their sessions go on for as long as they like.
+    pub(super) pause: Vec<Bind>,
     pub(super) changes: Changes,
 }
 
 impl<'a> Plan<'a> {
+    /// No client gets in to `paused` apps.
+    ///
     /// # Errors
     /// Two of `apps` have the same id, or the same edge address.
     pub(super) fn new(
         served: &'a Served,
         apps: &'a [Arc<App>],
+        paused: &HashSet<AppId>,
         ipv6: bool,
     ) -> Result<Self, ApplyError> {
-        let wanted = wanted_listeners(apps, ipv6)?;
+        let mut wanted = wanted_listeners(apps, ipv6)?;
+        let of_paused: HashSet<Bind> = wanted
+            .extract_if(|_, app| paused.contains(&app.id))
+            .map(|(bind, _)| bind)
+            .collect();
         let mut plan = Self::default();
         for app in apps {
             let name = app.name.clone();
@@ -82,8 +91,9 @@ impl<'a> Plan<'a> {
         let gone = served
             .listeners
             .keys()
-            .filter(|bind| !wanted.contains_key(bind));
-        plan.close = gone.copied().collect();
+            .filter(|bind| !wanted.contains_key(bind))
+            .copied();
+        (plan.pause, plan.close) = gone.partition(|bind| of_paused.contains(bind));
         Ok(plan)
     }
 }

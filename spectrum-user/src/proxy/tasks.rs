@@ -1,6 +1,6 @@
 //! Tasks: none is detached, each is joined.
 
-use std::{cell::RefCell, future::Future, ops::AddAssign, pin::pin};
+use std::{cell::RefCell, future::Future, ops::AddAssign, pin::pin, time::Duration};
 
 use serde::Serialize;
 use tokio::{
@@ -8,6 +8,9 @@ use tokio::{
     task::{AbortHandle, JoinError, JoinHandle, JoinSet},
     time::{Instant, sleep_until},
 };
+
+/// As far from now as makes no difference.
+pub(super) const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// A set of tasks on the current thread.
 #[derive(Default)]

@@ -25,7 +25,7 @@ use super::{
     plan::Bind,
     service::{Service, Share},
     succession::{Left, ListenerNote, SessionNote},
-    tasks::Until,
+    tasks::{FOR_EVER, Until},
     udp::Edge,
 };
 use crate::config::AppId;
@@ -56,6 +56,8 @@ pub(super) struct Update {
     /// Listeners that go over to this app.
     pub(super) hand_over: Vec<(Bind, AppId, Arc<Service>)>,
     pub(super) close: Vec<Bind>,
+    /// Listeners that let nobody in, and whose sessions go on.
+    pub(super) pause: Vec<Bind>,
     pub(super) remove: Vec<AppId>,
     /// For what is closed or removed.
     pub(super) drain: Duration,
@@ -235,6 +237,11 @@ impl Serving {
         for bind in update.close {
             if let Some(listener) = self.listeners.remove(&bind) {
                 self.close(bind, listener, deadline).await;
+            }
+        }
+        for bind in update.pause {
+            if let Some(listener) = self.listeners.remove(&bind) {
+                self.close(bind, listener, Instant::now() + FOR_EVER).await;
             }
         }
         let mut opened = Ok(());

@@ -131,6 +131,8 @@ pub struct App {
     pub name: String,
     pub protocol: String,
     pub filter: Filter,
+    #[serde(default)]
+    pub is_drained: bool,
     /// Absent while no daemon runs.
     #[serde(default)]
     pub proxy: Option<Proxy>,

@@ -13,6 +13,7 @@ mod capture;
 mod ceilings;
 mod countries;
 mod datagrams;
+mod drain;
 mod endurance;
 mod feeds;
 mod filter;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         capture::CASES,
         life::CASES,
         upgrade::CASES,
+        drain::CASES,
         endurance::CASES,
         logs::CASES,
     ];

@@ -87,7 +87,7 @@ fn at(id: u8, ports: (u16, u16)) -> Arc<App> {
 
 fn serve(apps: &[Arc<App>]) -> Served {
     let nothing = Served::default();
-    let plan = Plan::new(&nothing, apps, true).unwrap();
+    let plan = Plan::new(&nothing, apps, &HashSet::new(), true).unwrap();
     Served {
         listeners: plan
             .open
@@ -109,7 +109,7 @@ fn ports<'a>(binds: impl IntoIterator<Item = &'a Bind>) -> Vec<u16> {
 fn the_same_apps_need_no_change() {
     let apps = [at(1, (22, 22)), at(2, (80, 81))];
     let served = serve(&apps);
-    let plan = Plan::new(&served, &apps, true).unwrap();
+    let plan = Plan::new(&served, &apps, &HashSet::new(), true).unwrap();
     assert!(plan.open.is_empty() && plan.close.is_empty() && plan.hand_over.is_empty());
     assert!(plan.add.is_empty() && plan.update.is_empty() && plan.remove.is_empty());
     assert_eq!(plan.changes.unchanged, ["app-1", "app-2"]);
@@ -119,7 +119,7 @@ fn the_same_apps_need_no_change() {
 fn only_the_ports_that_differ_are_touched() {
     let served = serve(&[at(1, (10, 15)), at(2, (20, 20))]);
     let apps = [at(1, (12, 17)), at(3, (20, 20))];
-    let plan = Plan::new(&served, &apps, true).unwrap();
+    let plan = Plan::new(&served, &apps, &HashSet::new(), true).unwrap();
     assert_eq!(ports(plan.open.iter().map(|(bind, _)| bind)), [16, 17]);
     assert_eq!(ports(&plan.close), [10, 11]);
     assert_eq!(plan.hand_over.len(), 1);
@@ -150,9 +150,9 @@ fn dynamic_addresses_are_the_wildcards_of_the_families_that_exist() {
 fn apps_that_claim_the_same_are_refused() {
     let served = Served::default();
     let overlap = [at(1, (10, 20)), at(2, (20, 30))];
-    let error = Plan::new(&served, &overlap, true).unwrap_err();
+    let error = Plan::new(&served, &overlap, &HashSet::new(), true).unwrap_err();
     assert!(error.to_string().contains("app-1") && error.to_string().contains("192.0.2.1:20"));
     let same_id = [at(1, (10, 10)), at(1, (11, 11))];
-    let error = Plan::new(&served, &same_id, true).unwrap_err();
+    let error = Plan::new(&served, &same_id, &HashSet::new(), true).unwrap_err();
     assert!(matches!(error, ApplyError::SameId { .. }));
 }
