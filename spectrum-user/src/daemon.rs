@@ -3,6 +3,7 @@
 //! The composition root: the one place that knows configuration, data plane and proxy at once, and
 //! hands each what it needs of the others.
 
+mod activation;
 mod addresses;
 mod answer;
 mod capabilities;
@@ -28,6 +29,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
+use socket2::Socket;
 use tokio::{
     sync::{mpsc, watch as signal},
     task::JoinSet,
@@ -48,7 +50,7 @@ use self::{
 };
 use crate::{
     config::{self, AppId, Config, Mode},
-    control::{Reply, Request, Socket},
+    control::{self, Reply, Request},
     dataplane::{events::Reader, room},
     event, mitigation,
     proxy::{self, Proxy},
@@ -86,6 +88,8 @@ const EVENT_BATCH: usize = 64;
 /// The configuration is invalid, a capability is missing, an address is taken, or an interface
 /// refuses the filter. Nothing is left behind then that was not there before.
 pub fn run(options: &Options) -> Result<()> {
+    // Before any thread starts: the environment is everybody's.
+    let sockets = activation::take()?;
     let loaded = load(options, &Endpoints::default())?;
     // Before any thread starts: capabilities belong to threads.
     capabilities::restrict()?;
@@ -95,7 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let signals = Signals::new()?;
-        let daemon = Daemon::start(options.clone(), loaded).await?;
+        let daemon = Daemon::start(options.clone(), loaded, sockets).await?;
         daemon.serve(signals).await
     })
 }
@@ -167,7 +171,7 @@ struct Daemon {
 
 impl Daemon {
     /// Listens first and filters last, so that whoever is let in finds somebody there.
-    async fn start(options: Options, loaded: Loaded) -> Result<Self> {
+    async fn start(options: Options, loaded: Loaded, sockets: Vec<Socket>) -> Result<Self> {
         let Loaded { config, tls } = loaded;
         let control_socket = &config.host.control_socket;
         let mut predecessor = match options.upgrade {
@@ -175,8 +179,8 @@ impl Daemon {
             false => None,
         };
         let mut socket = match &predecessor {
-            Some(_) => Socket::bind_beside(control_socket)?,
-            None => Socket::bind(control_socket)?,
+            Some(_) => control::Socket::bind_beside(control_socket)?,
+            None => control::Socket::bind(control_socket)?,
         };
         let (events, event_log) =
             event::Writer::start(&config.host.events).context("cannot open the event log")?;
@@ -190,8 +194,9 @@ impl Daemon {
             },
             events.clone(),
         )?;
-        if let Some(predecessor) = &mut predecessor {
-            proxy.inherit(mem::take(&mut predecessor.listeners)).await;
+        match &mut predecessor {
+            Some(predecessor) => proxy.inherit(mem::take(&mut predecessor.listeners)).await,
+            None => activation::hand_over(sockets, &proxy).await?,
         }
         proxy.apply(&config.apps, &tls).await?;
         let watch = Watch::new(&options.config, &config.host.apps_dir)?;
@@ -413,7 +418,7 @@ impl Daemon {
 }
 
 /// Brings requests from the control socket to the main loop.
-async fn listen(socket: Socket, requests: mpsc::Sender<(Request, Reply)>) {
+async fn listen(socket: control::Socket, requests: mpsc::Sender<(Request, Reply)>) {
     loop {
         let asked = socket.accept().await;
         if requests.send(asked).await.is_err() {

@@ -34,7 +34,7 @@ mod worker;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, iter, mem,
+    fs, io, iter, mem,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -195,6 +195,9 @@ impl Proxy {
             services.insert(app.id, service);
         }
         services.retain(|id, _| !plan.remove.contains(id));
+        for bind in inheritance.binds().filter(|_| !inheritance.sessions_follow) {
+            log::warn!("the service manager hands over a socket for {bind}, where no app listens");
+        }
         let updates = self.updates(&plan, opened, &services, inheritance.sessions_follow);
         let done: Vec<_> = iter::zip(&self.workers, updates)
             .map(|(worker, update)| worker.update(update))
@@ -230,6 +233,17 @@ impl Proxy {
     /// [`adopt`](Self::adopt).
     pub async fn inherit(&self, listeners: Vec<Left<ListenerNote>>) {
         self.state.lock().await.inheritance = Inheritance::new(listeners);
+    }
+
+    /// Listens on sockets of the service manager where the apps that are applied next have the same
+    /// addresses.
+    ///
+    /// # Errors
+    /// One of them is of no use; with its place in the list.
+    pub async fn activate(&self, sockets: Vec<Socket>) -> Result<(), (usize, io::Error)> {
+        let inheritance = Inheritance::of_manager(sockets, self.workers.len())?;
+        self.state.lock().await.inheritance = inheritance;
+        Ok(())
     }
 
     /// Goes on with the UDP sessions of another process. The number of those that have lost their

@@ -51,6 +51,33 @@ pub(super) fn bind(bind: &Bind, alone: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// Makes a socket that another program has bound like one of ours, and says where it is.
+///
+/// # Errors
+/// It is none for clients: no TCP listener, and no UDP socket.
+pub(super) fn prepare(socket: &Socket) -> io::Result<Bind> {
+    let kind = socket.r#type()?;
+    let transport = match kind {
+        Type::STREAM if socket.is_listener()? => Transport::Tcp,
+        Type::DGRAM => Transport::Udp,
+        _ => {
+            return Err(io::Error::other(
+                "it is neither a TCP listener nor a UDP socket",
+            ));
+        }
+    };
+    let address = socket.local_addr()?;
+    let Some(address) = address.as_socket() else {
+        return Err(io::Error::other("it has no IP address"));
+    };
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    if transport == Transport::Tcp {
+        prepare_stream(socket)?;
+    }
+    Ok(Bind { transport, address })
+}
+
 /// Clients can connect from now on.
 pub(super) fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)

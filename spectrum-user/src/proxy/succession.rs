@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
@@ -11,8 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use super::{clock::Moment, plan::Bind, udp::Exchange};
-use crate::config::AppId;
+use super::{clock::Moment, plan::Bind, socket, udp::Exchange};
+use crate::config::{AppId, Transport};
 
 /// A socket, and what has to be known of it.
 #[derive(Debug)]
@@ -72,10 +73,44 @@ impl Inheritance {
         }
     }
 
-    /// The sockets of all workers, if there is one for each.
+    /// Of the service manager, which knows nothing of workers: one socket for each, or one for all. (A
+    /// UDP socket is one worker's, as are the sessions behind it.) What is left over, or is no socket
+    /// for clients, is refused.
+    ///
+    /// # Errors
+    /// One cannot be used; with its place in the list.
+    pub(super) fn of_manager(
+        sockets: Vec<Socket>,
+        workers: usize,
+    ) -> Result<Self, (usize, io::Error)> {
+        let mut groups: HashMap<Bind, BTreeMap<usize, Socket>> = HashMap::new();
+        for (place, socket) in sockets.into_iter().enumerate() {
+            let bind = socket::prepare(&socket).map_err(|error| (place, error))?;
+            let group = groups.entry(bind).or_default();
+            if group.len() == workers {
+                let error = io::Error::other("there are more sockets for its address than workers");
+                return Err((place, error));
+            }
+            group.insert(group.len(), socket);
+        }
+        for (bind, group) in &mut groups {
+            let Some(shared) = group.get(&0).filter(|_| bind.transport == Transport::Tcp) else {
+                continue;
+            };
+            let copies = (group.len()..workers).map(|worker| Ok((worker, shared.try_clone()?)));
+            let copies: io::Result<Vec<_>> = copies.collect();
+            group.extend(copies.map_err(|error| (0, error))?);
+        }
+        Ok(Self {
+            groups,
+            sessions_follow: false,
+        })
+    }
+
+    /// The sockets of the workers, from the first one on.
     pub(super) fn take(&mut self, bind: &Bind, workers: usize) -> Option<Vec<Socket>> {
         let group = self.groups.get(bind)?;
-        if !group.keys().copied().eq(0..workers) {
+        if group.len() > workers || !group.keys().copied().eq(0..group.len()) {
             return None;
         }
         Some(self.groups.remove(bind)?.into_values().collect())

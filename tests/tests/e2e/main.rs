@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod activation;
 mod capture;
 mod ceilings;
 mod countries;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         capture::CASES,
         life::CASES,
         upgrade::CASES,
+        activation::CASES,
         drain::CASES,
         endurance::CASES,
         logs::CASES,
