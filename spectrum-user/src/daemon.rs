@@ -115,6 +115,7 @@ struct Loaded {
 fn load(options: &Options, known: &Endpoints) -> Result<Loaded> {
     let mut config = config::load(&options.config)?;
     room::ensure(&config, &options.config)?;
+    addresses::ensure_sources(&config.apps)?;
     let tls = Endpoints::read(config.apps.iter().map(|app| &**app), known)?;
     if config.host.closed_ports.is_none() {
         config.host.closed_ports = Some(if addresses::host_forwards() {

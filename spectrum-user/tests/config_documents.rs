@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use spectrum_user::config::{
     self, App, AppDocument, AppId, Balance, Config, Connectivity, EdgeIps, HeaderOn, HostDocument,
-    Mode, PortRange, ProxyProtocol, Rate, Records, Transport, When,
+    Mode, PortRange, ProxyProtocol, Rate, Records, SourceAddress, Transport, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -184,6 +184,7 @@ fn fields_do_what_they_say() {
          backup = [\"tcp://192.0.2.2:1000-2000\"]\n\
          retries = 0\n\
          slow_start = \"90s\"\n\
+         sources = [\"192.0.2.100\", \"192.0.2.101\"]\n\
          [protection]\n\
          block = [\"192.0.2.7\", \"10.0.0.0/8\", \"192.0.2.7/32\"]\n\
          allow = [\"2001:db8::/32\"]\n\
@@ -205,6 +206,8 @@ fn fields_do_what_they_say() {
     assert_eq!((second.weight, second.rank), (1, 1));
     assert_eq!(app.origins.retries, 0);
     assert_eq!(app.origins.slow_start, Duration::from_secs(90));
+    let pool = ["192.0.2.100", "192.0.2.101"].map(|ip| ip.parse().unwrap());
+    assert_eq!(app.origins.source, SourceAddress::Pool(pool.to_vec()));
     assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
     assert_eq!(app.limits.connections_per_source, 10);
     let protection = app.protection;

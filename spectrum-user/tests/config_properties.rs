@@ -75,6 +75,8 @@ const KEYS: &[&str] = &[
     "origins.maintenance",
     "origins.balance",
     "origins.slow_start",
+    "origins.sources",
+    "origins.transparent",
     "health",
     "health.check",
     "health.send",

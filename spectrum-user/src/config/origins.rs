@@ -20,6 +20,18 @@ pub struct Origins {
     pub retries: u32,
     /// How long an origin that comes back takes to get its whole share again.
     pub slow_start: Duration,
+    pub source: SourceAddress,
+}
+
+/// From which address this host connects to the origins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// The one that the kernel chooses by the route.
+    Route,
+    /// These in turn, as far as they are of the origin's family; not empty.
+    Pool(Vec<IpAddr>),
+    /// The client's (`IP_TRANSPARENT`), if it is of the origin's family.
+    Client,
 }
 
 /// One origin, and its part.
@@ -109,6 +121,7 @@ impl FromIterator<Origin> for Origins {
             balance: Balance::RoundRobin,
             retries: Self::RETRIES,
             slow_start: Duration::ZERO,
+            source: SourceAddress::Route,
         }
     }
 }

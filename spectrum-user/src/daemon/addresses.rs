@@ -1,9 +1,14 @@
 //! The addresses of the shielded interfaces.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, UdpSocket},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use nix::ifaddrs::getifaddrs;
+
+use crate::config::{App, SourceAddress};
 
 /// All IPv4 and IPv6 addresses of `interfaces`, sorted.
 pub(super) fn of_interfaces(interfaces: &[String]) -> Result<Vec<IpAddr>> {
@@ -19,6 +24,26 @@ pub(super) fn of_interfaces(interfaces: &[String]) -> Result<Vec<IpAddr>> {
     addresses.sort_unstable();
     addresses.dedup();
     Ok(addresses)
+}
+
+/// # Errors
+/// An app wants to reach its origins from an address that this host does not have.
+pub(super) fn ensure_sources(apps: &[Arc<App>]) -> Result<()> {
+    for app in apps {
+        let SourceAddress::Pool(pool) = &app.origins.source else {
+            continue;
+        };
+        for ip in pool {
+            UdpSocket::bind((*ip, 0)).with_context(|| {
+                format!(
+                    "app {}: origins.sources: connections cannot come from {ip}\n  help: add it to an \
+                     interface of this host, or remove it",
+                    app.name
+                )
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether this host forwards packets, as a gateway does.

@@ -16,9 +16,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Moment;
+use super::{clock::Moment, socket::Outgoing};
 use crate::{
-    config::{self, Balance, Member, Origin, PortRange},
+    config::{self, Balance, Member, Origin, PortRange, SourceAddress},
     event::Status,
 };
 use candidates::Candidates;
@@ -42,6 +42,8 @@ pub(super) struct Origins {
     maglev: Option<Maglev>,
     /// Choices so far, where [`PROBE_EVERY`] counts them.
     chosen: AtomicUsize,
+    /// Whose turn it is of several sources.
+    turn: AtomicUsize,
 }
 
 /// An origin with its part, and what is known of it.
@@ -100,6 +102,7 @@ impl Origins {
             maglev: is_hashed.then(|| Maglev::new(members)),
             peers,
             chosen: AtomicUsize::new(0),
+            turn: AtomicUsize::new(0),
             settings,
         }
     }
@@ -129,6 +132,20 @@ impl Origins {
             first_port: address.port().saturating_sub(offset),
         };
         Held::new(&Arc::new(OriginState::new(origin)))
+    }
+
+    /// From where a client's connection to an origin comes.
+    pub(super) fn outgoing(&self, client: IpAddr, origin: IpAddr) -> Outgoing {
+        match &self.settings.source {
+            SourceAddress::Client if client.is_ipv4() == origin.is_ipv4() => {
+                Outgoing::Foreign(client)
+            }
+            SourceAddress::Client | SourceAddress::Route => Outgoing::Route,
+            SourceAddress::Pool(pool) => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                Outgoing::of_pool(pool, origin, turn)
+            }
+        }
     }
 
     /// Whether an origin other than `than` may be expected to answer.

@@ -78,6 +78,47 @@ pub(super) fn prepare(socket: &Socket) -> io::Result<Bind> {
     Ok(Bind { transport, address })
 }
 
+/// From which address a socket speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// The one that the route to the peer has.
+    Route,
+    /// This one of the host.
+    Own(IpAddr),
+    /// This one, which is not of the host; it has to be routed back here (`IP_TRANSPARENT`, needs
+    /// `CAP_NET_ADMIN`).
+    Foreign(IpAddr),
+}
+
+impl Outgoing {
+    /// One of these addresses of the host, of the same family as the peer's, in turn.
+    pub(super) fn of_pool(pool: &[IpAddr], peer: IpAddr, turn: usize) -> Self {
+        let usable = || pool.iter().filter(|ip| ip.is_ipv4() == peer.is_ipv4());
+        let turn = turn.checked_rem(usable().count());
+        let ip = turn.and_then(|turn| usable().nth(turn));
+        ip.map_or(Self::Route, |ip| Self::Own(*ip))
+    }
+
+    /// Before the socket is connected.
+    pub(super) fn bind<'s>(self, socket: impl Into<SockRef<'s>>) -> io::Result<()> {
+        let socket = socket.into();
+        let ip = match self {
+            Self::Route => return Ok(()),
+            Self::Own(ip) | Self::Foreign(ip) => ip,
+        };
+        if matches!(self, Self::Foreign(_)) {
+            let (level, name) = match ip {
+                IpAddr::V4(_) => (libc::SOL_IP, libc::IP_TRANSPARENT),
+                IpAddr::V6(_) => (libc::SOL_IPV6, libc::IPV6_TRANSPARENT),
+            };
+            set_option(&*socket, level, name, 1)?;
+        }
+        // So that a port is taken for one peer, not for all (Linux 4.2).
+        set_option(&*socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        socket.bind(&SocketAddr::new(ip, 0).into())
+    }
+}
+
 /// Clients can connect from now on.
 pub(super) fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)
@@ -105,18 +146,28 @@ pub(super) fn is_short_of_something(error: &io::Error) -> bool {
     )
 }
 
-/// A UDP socket that is connected to an origin, and set up as `quinn-udp` needs it to receive.
-pub(super) fn connect_udp(origin: SocketAddr) -> io::Result<std::net::UdpSocket> {
+/// A UDP socket that is connected to an origin.
+pub(super) fn connect_udp(origin: SocketAddr, from: Outgoing) -> io::Result<std::net::UdpSocket> {
     let domain = Domain::for_address(origin);
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(domain, kind, Some(Protocol::UDP))?;
-    set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
-    match origin {
-        SocketAddr::V4(_) => socket.set_recv_tos_v4(true)?,
-        SocketAddr::V6(_) => socket.set_recv_tclass_v6(true)?,
-    }
+    from.bind(&socket)?;
     socket.connect(&origin.into())?;
     Ok(socket.into())
+}
+
+/// Sets a socket up as `quinn-udp` needs it to receive.
+pub(super) fn prepare_to_gather(
+    socket: std::net::UdpSocket,
+    peer: IpAddr,
+) -> io::Result<std::net::UdpSocket> {
+    set_option(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    let options = SockRef::from(&socket);
+    match peer {
+        IpAddr::V4(_) => options.set_recv_tos_v4(true)?,
+        IpAddr::V6(_) => options.set_recv_tclass_v6(true)?,
+    }
+    Ok(socket)
 }
 
 /// Lets the kernel fragment datagrams that are too big for the path, as it does by default.

@@ -19,7 +19,8 @@ use super::{
     origins::{Held, Origins},
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
     routes::Astray,
-    socket, tls,
+    socket::{self, Outgoing},
+    tls,
 };
 use crate::{
     config::{ProxyProtocol, RouteBy, Transport},
@@ -164,7 +165,8 @@ pub(super) async fn reach<T>(
     for held in origins.attempts(account.client.ip()) {
         let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);
-        match timeout(limit, connect(address)).await {
+        let from = origins.outgoing(account.client.ip(), address.ip());
+        match timeout(limit, connect(address, from)).await {
             Ok(Ok(stream)) => {
                 let after = began.elapsed();
                 match greet(stream).await {
@@ -195,12 +197,14 @@ pub(super) async fn reach<T>(
     Err(status)
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// A connection to an origin.
+pub(super) async fn connect(address: SocketAddr, from: Outgoing) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket::prepare_stream(&socket)?;
+    from.bind(&socket)?;
     socket.connect(address).await
 }
 

@@ -32,6 +32,7 @@ mod reload;
 mod replay;
 mod routing;
 mod rules;
+mod sources;
 mod strays;
 mod tls;
 mod upgrade;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         feeds::CASES,
         countries::CASES,
         origins::CASES,
+        sources::CASES,
         reload::CASES,
         replay::CASES,
         capture::CASES,

@@ -1,10 +1,10 @@
 //! How connections are spread over the origins of an app.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use crate::config::{App, Lookup, Member, Origins};
+use crate::config::{App, Lookup, Member, Origins, SourceAddress};
 
 #[derive(Serialize)]
 pub(super) struct OriginsTable {
@@ -12,6 +12,9 @@ pub(super) struct OriginsTable {
     retries: u32,
     #[serde(serialize_with = "super::duration")]
     slow_start: Duration,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<IpAddr>,
+    transparent: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     weights: BTreeMap<String, u16>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -32,6 +35,11 @@ impl OriginsTable {
             balance: origins.balance.word(),
             retries: origins.retries,
             slow_start: origins.slow_start,
+            sources: match &origins.source {
+                SourceAddress::Pool(pool) => pool.clone(),
+                SourceAddress::Route | SourceAddress::Client => Vec::new(),
+            },
+            transparent: origins.source == SourceAddress::Client,
             weights: weighted
                 .map(|member| (url(member), member.weight))
                 .collect(),

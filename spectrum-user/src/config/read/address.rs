@@ -209,7 +209,8 @@ fn host_address(host: &str) -> Result<IpAddr, Wrong> {
     unicast(ip)
 }
 
-fn edge_address(text: &str) -> Result<IpAddr, Wrong> {
+/// The address of one host.
+pub(super) fn edge_address(text: &str) -> Result<IpAddr, Wrong> {
     let ip = text.parse().ok().ok_or_else(|| {
         Wrong::new(
             format!("`{text}` is no IP address"),

@@ -1,6 +1,6 @@
 //! The origins of an app: `origin_direct` or `origin_dns`, and the table `origins` that says who gets what.
 
-use std::{ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use toml::Spanned;
 
@@ -11,7 +11,9 @@ use super::{
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Balance, EdgeIps, Lookup, Member, Origin, Origins, PortRange, Records};
+use crate::config::{
+    Balance, EdgeIps, Lookup, Member, Origin, Origins, PortRange, Records, SourceAddress,
+};
 
 const DIRECT: &str = "origin_direct";
 const EXAMPLE: &str = "origin_direct = [\"tcp://192.0.2.1:22\"]";
@@ -50,6 +52,8 @@ pub(super) fn read(
         scalar::duration(value, Duration::ZERO..=MAX_SLOW_START)
     });
 
+    let source = source(&mut table, &listed);
+
     if is_named {
         for key in ["weights", "backup", "maintenance"] {
             if let Some(span) = table.get(key, |value| Ok(value.span())) {
@@ -65,6 +69,7 @@ pub(super) fn read(
             balance,
             retries,
             slow_start,
+            source,
         };
     }
     let mut members: Vec<Member> = listed.iter().copied().map(Member::from).collect();
@@ -97,6 +102,50 @@ pub(super) fn read(
         balance,
         retries,
         slow_start,
+        source,
+    }
+}
+
+/// `sources` or `transparent`.
+fn source(table: &mut Table<'_>, origins: &[Origin]) -> SourceAddress {
+    let pool = table.items(
+        "sources",
+        "to leave it to the route, remove this field",
+        |value| address::edge_address(value.text()?),
+    );
+    let transparent = table.get("transparent", Value::boolean);
+    let transparent = transparent.filter(|transparent| *transparent.get_ref());
+    match (pool, transparent) {
+        (None, None) => SourceAddress::Route,
+        (None, Some(_)) => SourceAddress::Client,
+        (Some(pool), transparent) => {
+            let span = pool.span();
+            if let Some(transparent) = transparent {
+                let wrong = Wrong::new("connections have one source", "one too many")
+                    .beside(transparent.span(), "the client's, by this")
+                    .help("remove one of them");
+                table.wrong("sources", span.clone(), wrong);
+            }
+            let pool: Vec<IpAddr> = pool
+                .into_inner()
+                .into_iter()
+                .map(Spanned::into_inner)
+                .collect();
+            let lonely =
+                |origin: &&Origin| !pool.iter().any(|ip| ip.is_ipv4() == origin.ip.is_ipv4());
+            if !pool.is_empty()
+                && let Some(origin) = origins.iter().find(lonely)
+            {
+                let family = if origin.ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                let wrong = Wrong::new(
+                    format!("no address here is {family}"),
+                    format!("the origin {} is", origin.ip),
+                )
+                .help(format!("add an {family} address of this host"));
+                table.wrong("sources", span, wrong);
+            }
+            SourceAddress::Pool(pool)
+        }
     }
 }
 

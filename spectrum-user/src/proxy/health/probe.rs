@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -13,12 +13,13 @@ use tokio::{
 
 use super::http;
 use crate::{
-    config::{App, Check, Exchange, Health, ProxyProtocol, Transport},
+    config::{App, Check, Exchange, Health, ProxyProtocol, SourceAddress, Transport},
     proxy::{
         proxy_protocol::{
             Ends, Header, SIMPLE_LENGTH, V1_LOCAL, encode_simple, encode_v2_local, parse_simple,
         },
-        socket,
+        socket::{self, Outgoing},
+        tcp,
     },
 };
 
@@ -30,6 +31,8 @@ const LARGEST_DATAGRAM: usize = 64 * 1024;
 pub(super) struct Probe {
     check: Check,
     address: SocketAddr,
+    /// An origin may take connections of some addresses only.
+    from: Outgoing,
     /// The header that the origin wants, and that says that no client is behind this.
     header: ProxyProtocol,
 }
@@ -65,6 +68,10 @@ impl Probe {
         Self {
             check: health.check.clone(),
             address,
+            from: match &app.origins.source {
+                SourceAddress::Pool(pool) => Outgoing::of_pool(pool, address.ip(), 0),
+                SourceAddress::Route | SourceAddress::Client => Outgoing::Route,
+            },
             header: if is_app {
                 app.proxy_protocol
             } else {
@@ -104,7 +111,7 @@ impl Probe {
     /// A connection on which the header has been sent.
     async fn connect(&self) -> Result<(TcpStream, Duration), Failure> {
         let began = Instant::now();
-        let connected = TcpStream::connect(self.address).await;
+        let connected = tcp::connect(self.address, self.from).await;
         let mut stream = connected.map_err(or_ours(Failure::Connect))?;
         let took = began.elapsed();
         let header: &[u8] = match self.header {
@@ -121,14 +128,8 @@ impl Probe {
     /// Sends a datagram, and waits for one that has what was expected.
     async fn ask(&self, Exchange { send, expect }: &Exchange) -> Result<Duration, Failure> {
         let began = Instant::now();
-        let any = match self.address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-        };
-        let socket = UdpSocket::bind(any).await;
+        let socket = socket::connect_udp(self.address, self.from).and_then(UdpSocket::from_std);
         let socket = socket.map_err(or_ours(Failure::Connect))?;
-        let connected = socket.connect(self.address).await;
-        connected.map_err(or_ours(Failure::Connect))?;
         let header = self.datagram_header(&socket).map_err(Failure::Broke)?;
         let datagram = [header.as_deref().unwrap_or_default(), send].concat();
         let sent = socket.send(&datagram).await;

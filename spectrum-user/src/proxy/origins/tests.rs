@@ -40,6 +40,7 @@ fn of(members: Vec<Member>, balance: Balance, slow_start: Duration) -> Origins {
         balance,
         retries: 10,
         slow_start,
+        source: SourceAddress::Route,
     };
     Origins::new(&settings, None)
 }
@@ -293,6 +294,7 @@ fn an_origin_keeps_its_state_and_comes_back_slowly_from_maintenance() {
         balance: Balance::RoundRobin,
         retries: 1,
         slow_start: slow,
+        source: SourceAddress::Route,
     };
     let after = Origins::new(&settings, Some(&before));
     assert_eq!(state(&after, 0).connect_us(), Some(1000));

@@ -74,7 +74,13 @@ impl Session {
         let mut status = account.serving.origins.status_of_none();
         for origin in account.serving.origins.attempts(key.client.ip()) {
             let address = origin.address(account.app().ports, edge.address.port());
-            let connected = socket::connect_udp(address).and_then(UdpSocket::from_std);
+            let from = account
+                .serving
+                .origins
+                .outgoing(key.client.ip(), address.ip());
+            let connected = socket::connect_udp(address, from)
+                .and_then(|socket| socket::prepare_to_gather(socket, address.ip()))
+                .and_then(UdpSocket::from_std);
             let socket = match connected {
                 Ok(socket) => socket,
                 Err(error) => {
