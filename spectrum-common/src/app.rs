@@ -91,4 +91,8 @@ pub struct App {
     pub asns: u32,
     /// The question whether a source is in a system that the app refuses.
     pub refused_asns: u32,
+    /// 1 if datagrams of its sessions may be carried past the proxy (UDP).
+    pub forwards: u32,
+    /// 0: keeps what comes after this app on a multiple of 8 bytes.
+    pub unused: u32,
 }

@@ -12,6 +12,7 @@ use crate::{
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::{DropEvent, EventBudget},
     flow::{Flow, FlowSet},
+    forward::{Forward, ForwardCounters, ForwardLease, ForwardLine},
     geo::Answers,
     handshake::{Handshake, Listener},
     maps,
@@ -36,7 +37,7 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Ceiling>(), 4 + 4 + 3 * 24);
     assert_eq!(
         size_of::<App>(),
-        16 + 10 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4 + 4 * 4
+        16 + 10 * 4 + 2 * 24 + 16 + 4 + 4 + 80 + 16 + 4 * 4 + 4 * 4 + 2 * 4
     );
     assert_eq!(size_of::<CeilingUse>(), 64);
     assert_eq!(size_of::<CeilingShare>(), 3 * 8);
@@ -58,6 +59,10 @@ fn sizes_are_the_sum_of_the_fields() {
     assert_eq!(size_of::<Source>(), 16 + 4 + 4 + 5 * 8);
     assert_eq!(size_of::<Flow>(), 2 * 8);
     assert_eq!(size_of::<FlowSet>(), 4 * 16);
+    assert_eq!(size_of::<ForwardLine>(), 64);
+    assert_eq!(size_of::<Forward>(), 4 * 16 + 4 * 2 + 3 * 8);
+    assert_eq!(size_of::<ForwardLease>(), 8);
+    assert_eq!(size_of::<ForwardCounters>(), 8 * 8);
     assert_eq!(size_of::<Refusal>(), 2 * 16 + 4 * 4);
     assert_eq!(size_of::<Surge>(), 4 * 8);
     assert_eq!(size_of::<Handshake>(), 8 + 6 * 4);

@@ -20,6 +20,7 @@ pub mod counters;
 pub mod edge;
 pub mod event;
 pub mod flow;
+pub mod forward;
 pub mod geo;
 pub mod handshake;
 pub mod maps;
@@ -40,4 +41,4 @@ mod pod;
 /// Version of everything in this crate, stored in [`settings::Settings::abi_version`].
 ///
 /// A daemon takes over the pinned maps of an earlier one only if this number is the same.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;

@@ -5,6 +5,8 @@
 pub const PROGRAM: &str = "spectrum";
 /// Name of the program that is only ever run by hand, on a list of listeners.
 pub const MARK_LISTENERS: &str = "mark_listeners";
+/// Name of the program that only carries UDP flows past the proxy.
+pub const CARRY: &str = "carry";
 
 /// `Array` of 1 [`Settings`](crate::settings::Settings).
 pub const SETTINGS: &str = "settings";
@@ -60,6 +62,16 @@ pub const CHALLENGES: &str = "challenges";
 pub const STRAYS: &str = "strays";
 /// `Array` of 1 [`Handshake`](crate::handshake::Handshake).
 pub const HANDSHAKE: &str = "handshake";
+/// `Array` of [`ForwardLine`](crate::forward::ForwardLine).
+pub const FORWARD_LINES: &str = "forward_lines";
+/// `Array` of [`Forward`](crate::forward::Forward).
+pub const FORWARDS: &str = "forwards";
+/// `Array` of 1 [`ForwardLease`](crate::forward::ForwardLease).
+pub const FORWARD_LEASE: &str = "forward_lease";
+/// `DevMapHash` of interfaces, each by its own index.
+pub const FORWARD_PORTS: &str = "forward_ports";
+/// `PerCpuArray` of 1 [`ForwardCounters`](crate::forward::ForwardCounters).
+pub const FORWARD_COUNTS: &str = "forward_counts";
 /// `RingBuf` of [`DropEvent`](crate::event::DropEvent).
 pub const EVENTS: &str = "events";
 /// `PerCpuArray` of 1 [`EventBudget`](crate::event::EventBudget).
@@ -98,6 +110,11 @@ pub const PINNED: &[&str] = &[
     CHALLENGES,
     STRAYS,
     HANDSHAKE,
+    FORWARD_LINES,
+    FORWARDS,
+    FORWARD_LEASE,
+    FORWARD_PORTS,
+    FORWARD_COUNTS,
     EVENTS,
     EVENT_BUDGET,
     SAMPLES,

@@ -13,6 +13,7 @@ pub(crate) mod edges;
 pub(crate) mod events;
 pub(crate) mod facts;
 pub(crate) mod flows;
+pub(crate) mod forwards;
 pub(crate) mod frame;
 pub(crate) mod geo;
 pub(crate) mod handshake;

@@ -10,6 +10,7 @@
 //! - [`flows`]: connections that have proved themselves. [`surge`]: when there are too many
 //!   segments that belong to none, or so many SYNs that they are answered with cookies. [`answer`]: what
 //!   is answered.
+//! - [`forward`]: how a UDP datagram leaves that need not meet the proxy.
 //! - [`sampling`]: which verdicts are reported one by one.
 //!
 //! Nothing here knows a kernel. The program `spectrum-xdp` runs this code on BPF maps, the daemon
@@ -25,6 +26,7 @@ pub mod answer;
 pub mod ceiling;
 pub mod edges;
 pub mod flows;
+pub mod forward;
 pub mod geo;
 pub mod limits;
 pub mod packet;

@@ -13,13 +13,16 @@ use aya_ebpf::{
     macros::xdp,
     programs::XdpContext,
 };
+use spectrum_common::app::HOST_SLOT;
 use spectrum_ebpf::{
     parse::{Packet, parse},
     policy::decide,
     verdict::{Outcome, Verdict},
 };
 
-use kernel::{Maps, counters, events, facts, frame::FrameBytes, handshake, log, samples, vary};
+use kernel::{
+    Maps, counters, events, facts, forwards, frame::FrameBytes, handshake, log, samples, vary,
+};
 
 #[xdp(frags)]
 fn spectrum(ctx: XdpContext) -> u32 {
@@ -46,9 +49,28 @@ fn conclude(ctx: &XdpContext, packet: &Packet, verdict: Verdict) -> u32 {
     }
     events::report(&verdict, packet);
     match verdict.outcome {
+        Outcome::Passed | Outcome::Monitored(_) if forwards::may_carry(packet, verdict.slot) => {
+            forwards::carry_on(ctx.ctx, packet)
+        }
         Outcome::Passed | Outcome::Monitored(_) => xdp_action::XDP_PASS,
         Outcome::Dropped(_) => xdp_action::XDP_DROP,
         Outcome::Answered => answer(ctx.ctx, packet),
+    }
+}
+
+/// Carries datagrams of known UDP flows past the proxy, and lets all else pass: for interfaces that
+/// are not shielded, where origins answer.
+#[xdp(frags)]
+fn carry(ctx: XdpContext) -> u32 {
+    let Some(packet) = facts::packet() else {
+        return xdp_action::XDP_PASS;
+    };
+    parse(&FrameBytes::new(&ctx), packet);
+    let packet = facts::read(packet);
+    if forwards::may_carry(packet, HOST_SLOT) {
+        forwards::carry_on(ctx.ctx, packet)
+    } else {
+        xdp_action::XDP_PASS
     }
 }
 

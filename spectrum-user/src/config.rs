@@ -29,8 +29,8 @@ use std::{
 };
 
 pub use app::{
-    App, AppId, Connectivity, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, Timeouts,
-    Transport,
+    App, AppId, Connectivity, DataPath, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol,
+    Timeouts, Transport,
 };
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};

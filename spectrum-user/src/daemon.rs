@@ -6,6 +6,7 @@
 mod activation;
 mod addresses;
 mod answer;
+mod bypass;
 mod capabilities;
 mod captures;
 mod drain;
@@ -37,6 +38,7 @@ use tokio::{
 };
 
 use self::{
+    bypass::Bypass,
     captures::Captures,
     handshake::Handshake,
     mitigator::Mitigator,
@@ -51,7 +53,7 @@ use self::{
 use crate::{
     config::{self, AppId, Config, Mode},
     control::{self, Reply, Request},
-    dataplane::{events::Reader, room},
+    dataplane::{events::Reader, forwards, room},
     event, mitigation,
     proxy::{self, Proxy},
     tls::{self, Endpoints},
@@ -146,6 +148,7 @@ struct Daemon {
     mitigator: Mitigator,
     captures: Captures,
     handshake: Handshake,
+    bypass: Bypass,
     events: event::Sink,
     event_log: event::Writer,
     recent: RecentDrops,
@@ -185,6 +188,9 @@ impl Daemon {
         };
         let (events, event_log) =
             event::Writer::start(&config.host.events).context("cannot open the event log")?;
+        // Before any session can take a port that an earlier daemon's had.
+        forwards::halt(&config.host.pin_dir);
+        let mut bypass = Bypass::new(&config.host.control_socket);
         let proxy = Proxy::start(
             proxy::Settings {
                 workers: predecessor
@@ -192,6 +198,7 @@ impl Daemon {
                     .map_or(config.host.workers, |it| it.workers),
                 drain: config.host.drain,
                 dns_servers: config.host.dns_servers.clone(),
+                shortcut: Some(bypass.shortcut()),
             },
             events.clone(),
         )?;
@@ -206,6 +213,15 @@ impl Daemon {
         others.adopt(draft, &config);
         events.learn(others.databases.places());
         let mut shield = Shield::raise(&config, others.say(&config))?;
+        bypass.follow(&shield);
+        if let Err(error) = bypass.ensure(&config, &mut shield) {
+            note(
+                bypass.end(&mut shield),
+                "cannot restore the settings of the host",
+            );
+            shield.undo();
+            return Err(error);
+        }
         let handshake = Handshake::new(control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
         let predecessor = match predecessor {
@@ -229,6 +245,7 @@ impl Daemon {
             mitigator,
             captures: Captures::default(),
             handshake,
+            bypass,
             events,
             event_log,
             recent: RecentDrops::default(),
@@ -260,6 +277,7 @@ impl Daemon {
         let mut addresses = ticks(ADDRESS_INTERVAL);
         let mut housekeeping = ticks(HOUSEKEEPING_INTERVAL);
         let mut marking = ticks(handshake::MARK_INTERVAL);
+        let mut keeping = ticks(bypass::KEEP_INTERVAL);
         let mut renewal = ticks(RENEWAL_INTERVAL);
         let mut certificates = ticks(tls::LOOK_INTERVAL);
         let proofs = self.proxy.proofs();
@@ -288,6 +306,7 @@ impl Daemon {
                 _ = certificates.tick() => self.look_at_certificates(),
                 _ = windows.tick() => self.look_at_samples(),
                 _ = addresses.tick() => self.follow_addresses(),
+                _ = keeping.tick() => self.bypass.keep(&self.config, &mut self.shield),
                 _ = marking.tick() => self.keep_handshake(),
                 _ = housekeeping.tick() => {
                     note(self.shield.tidy(), "cannot tidy the lists");
@@ -334,6 +353,8 @@ impl Daemon {
             log::info!("the filter and the settings of the host's TCP are another daemon's now");
             return;
         }
+        let ended = self.bypass.end(&mut self.shield);
+        note(ended, "cannot end what is carried past the proxy");
         let ended = self.handshake.end(&mut self.shield);
         note(ended, "cannot restore the settings of the host's TCP");
         if self.options.detach_on_exit {

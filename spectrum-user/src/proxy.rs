@@ -23,6 +23,7 @@ mod proofs;
 pub mod proxy_protocol;
 mod routes;
 mod service;
+mod shortcut;
 mod socket;
 mod stats;
 mod succession;
@@ -50,6 +51,7 @@ pub use origins::{CheckSnapshot, OriginCondition, OriginSnapshot};
 pub use proofs::Proofs;
 pub use routes::RouteSnapshot;
 pub use service::AppSnapshot;
+pub use shortcut::{Carried, Passage, Route, Shortcut};
 pub use socket::{Handshake, handshake_of};
 pub use stats::Totals;
 pub use succession::{Left, ListenerNote, SessionNote};
@@ -79,6 +81,8 @@ pub struct Settings {
     pub drain: Duration,
     /// Who is asked for the names of origins; empty: those of the system.
     pub dns_servers: Vec<SocketAddr>,
+    /// Who may move datagrams past the proxy; `None`: nobody.
+    pub shortcut: Option<Arc<dyn Shortcut>>,
 }
 
 /// A running proxy. Dropping it cuts everything; [`shutdown`](Self::shutdown) is the kind way.
@@ -191,6 +195,7 @@ impl Proxy {
                 self.workers.len(),
                 self.events.clone(),
                 self.proofs.clone(),
+                self.settings.shortcut.clone(),
             );
             services.insert(app.id, service);
         }

@@ -70,6 +70,9 @@ pub struct InterfaceStatus {
     pub events: EventTotals,
     /// The same for samples of all packets.
     pub samples: EventTotals,
+    /// Datagrams of sessions that were carried past the proxy, and those that were not, by reason.
+    #[serde(default)]
+    pub datagrams: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -90,8 +93,20 @@ pub struct AppStatus {
     /// It lets no client in, by `spectrum drain`.
     #[serde(default)]
     pub is_drained: bool,
+    /// Which way its datagrams take; absent for TCP, and while no daemon runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_path: Option<DataPathStatus>,
     /// What the proxy counted; absent while no daemon runs.
     pub proxy: Option<proxy::AppSnapshot>,
+}
+
+/// Which way the datagrams of an app take, once a session has proved itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DataPathStatus {
+    /// `kernel` or `proxy`.
+    pub path: String,
+    /// Why not the kernel's.
+    pub why: Option<String>,
 }
 
 /// A custom rule, and what it has matched.
@@ -147,8 +162,27 @@ impl InterfaceStatus {
             host: maps.host_counters()?,
             events: maps.event_totals()?,
             samples: maps.sample_totals()?,
+            datagrams: datagrams(maps)?,
         })
     }
+}
+
+fn datagrams(maps: &Maps) -> Result<BTreeMap<String, u64>, Error> {
+    let counts = maps.forward_counts()?;
+    let named = [
+        ("carried", counts.carried),
+        ("odd_shape", counts.odd_shape),
+        ("unfinished", counts.unfinished),
+        ("expired", counts.expired),
+        ("no_route", counts.no_route),
+        ("too_big", counts.too_big),
+        ("no_neighbour", counts.no_neighbour),
+        ("no_port", counts.no_port),
+    ];
+    let there = named.into_iter().filter(|(_, count)| *count > 0);
+    Ok(there
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect())
 }
 
 impl Status {
@@ -256,6 +290,7 @@ pub fn app_statuses(
                 engine: None,
                 mitigations: Vec::new(),
                 is_drained: false,
+                data_path: None,
                 proxy: proxy.remove(&id),
                 id,
             }
@@ -271,6 +306,7 @@ pub fn app_statuses(
         engine: None,
         mitigations: Vec::new(),
         is_drained: false,
+        data_path: None,
         proxy: None,
     }));
     apps.sort_by(|a, b| a.name.cmp(&b.name));

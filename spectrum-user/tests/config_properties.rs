@@ -87,6 +87,7 @@ const KEYS: &[&str] = &[
     "ip_firewall",
     "proxy_protocol",
     "proxy_protocol_on",
+    "data_path",
     "tls",
     "routing",
     "routing.by",

@@ -100,6 +100,7 @@ impl Shown {
         text += &strays(&self.status.apps);
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
+        text += &data_paths(&self.status);
         text += &rules(&self.status);
         text += &mitigations(&self.status.apps);
         text += &databases::table(&self.status.databases);
@@ -354,6 +355,29 @@ fn amplification(apps: &[AppStatus]) -> String {
         ]);
     }
     format!("\n{table}\n")
+}
+
+/// Which way datagrams take, and those of sessions that are known to the filter and it still left to the
+/// proxy.
+fn data_paths(status: &Status) -> String {
+    let of_apps = status.apps.iter().filter_map(|app| {
+        let path = app.data_path.as_ref()?;
+        Some(match &path.why {
+            None => format!(
+                "{}: datagrams of known clients go past the proxy\n",
+                app.name
+            ),
+            Some(why) => format!("{}: datagrams go through the proxy: {why}\n", app.name),
+        })
+    });
+    let of_interfaces = status.interfaces.iter().filter_map(|interface| {
+        let counts = interface.datagrams.iter();
+        let counts = counts.map(|(name, count)| format!("{name} {}", output::count(*count)));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        (!counts.is_empty())
+            .then(|| format!("{}: datagrams of sessions: {counts}\n", interface.name))
+    });
+    block(of_apps.chain(of_interfaces).collect())
 }
 
 /// Custom rules; nothing if there are none.

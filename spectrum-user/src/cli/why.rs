@@ -25,7 +25,7 @@ use crate::{
         lists::{self, Action, Entry, Source},
     },
     geo::{self, Origin},
-    status::{RecentDrop, Status},
+    status::{DataPathStatus, RecentDrop, Status},
 };
 
 #[derive(Serialize)]
@@ -37,8 +37,17 @@ struct Why {
     verdicts: Vec<AppVerdict>,
     /// Everything on a list that covers the source, most specific first.
     entries: Vec<ListedEntry>,
+    /// Which way datagrams take, of each UDP app; empty without a daemon.
+    data_paths: Vec<AppPath>,
     /// The last drops of this source of which there was an event, oldest first.
     recent_drops: Vec<RecentDrop>,
+}
+
+#[derive(Serialize)]
+struct AppPath {
+    app: String,
+    #[serde(flatten)]
+    status: DataPathStatus,
 }
 
 #[derive(Serialize)]
@@ -74,18 +83,21 @@ struct ListedEntry {
 pub fn run(global: &Global, args: &super::Why) -> Result<ExitCode> {
     let context = Context::load(&global.config);
     let source = args.ip.to_canonical();
+    let status = daemon_status(&context)?;
     let mut why = Why {
         source,
         origin: origin(&context, source),
         verdicts: Vec::new(),
         entries: Vec::new(),
-        recent_drops: recent_drops(&context, source)?,
+        data_paths: Vec::new(),
+        recent_drops: recent_drops(status.as_ref(), source),
     };
     let apps: Vec<&App> = match (&args.app, &context.config) {
         (Some(name), _) => vec![context.app(name)?],
         (None, Some(config)) => config.apps.iter().map(AsRef::as_ref).collect(),
         (None, None) => Vec::new(),
     };
+    why.data_paths = data_paths(status.as_ref(), &apps);
     let config = context.config.as_ref();
     let listers = config.map(|config| Listers::new(config, &global.config));
     for pinned in context.pinned()? {
@@ -167,15 +179,33 @@ fn covering_entries(
     listed.collect()
 }
 
+/// What the daemon says, if there is one.
+fn daemon_status(context: &Context) -> Result<Option<Status>> {
+    match &context.config {
+        Some(config) => control::ask(&config.host.control_socket, Request::Status),
+        None => Ok(None),
+    }
+}
+
 /// The daemon remembers them; without one there are none.
-fn recent_drops(context: &Context, source: IpAddr) -> Result<Vec<RecentDrop>> {
-    let Some(config) = &context.config else {
-        return Ok(Vec::new());
-    };
-    let status: Option<Status> = control::ask(&config.host.control_socket, Request::Status)?;
-    let mut drops = status.map(|status| status.recent_drops).unwrap_or_default();
-    drops.retain(|recent| recent.drop.source.ip() == source);
-    Ok(drops)
+fn recent_drops(status: Option<&Status>, source: IpAddr) -> Vec<RecentDrop> {
+    let drops = status.map(|status| status.recent_drops.as_slice());
+    let drops = drops.unwrap_or_default().iter();
+    let of_source = drops.filter(|recent| recent.drop.source.ip() == source);
+    of_source.cloned().collect()
+}
+
+fn data_paths(status: Option<&Status>, apps: &[&App]) -> Vec<AppPath> {
+    let known = status.map(|status| status.apps.as_slice());
+    let known = known.unwrap_or_default().iter();
+    let asked = known.filter(|known| apps.iter().any(|app| app.name == known.name));
+    let with_path = asked.filter_map(|app| {
+        Some(AppPath {
+            app: app.name.clone(),
+            status: app.data_path.clone()?,
+        })
+    });
+    with_path.collect()
 }
 
 impl Why {
@@ -184,6 +214,12 @@ impl Why {
         for verdict in &self.verdicts {
             text += &verdict.line(self.source);
             text.push('\n');
+        }
+        for AppPath { app, status } in &self.data_paths {
+            text += &match &status.why {
+                None => format!("{app}: its datagrams go past the proxy, once it is known\n"),
+                Some(why) => format!("{app}: its datagrams go through the proxy: {why}\n"),
+            };
         }
         if let Some(origin) = &self.origin {
             text += &format!("\n{} {}.\n", self.source, place(origin));

@@ -32,6 +32,8 @@ pub struct App {
     pub proxy_protocol: ProxyProtocol,
     /// For UDP with `v2`: which datagrams of a session carry the header.
     pub proxy_protocol_on: HeaderOn,
+    /// Who moves the datagrams of UDP sessions; for TCP always [`DataPath::Proxy`].
+    pub data_path: DataPath,
     /// `None`: all clients get the same origins.
     pub routing: Option<Routing>,
     /// `None`: what comes is passed on as it is, TLS or not.
@@ -47,6 +49,14 @@ impl App {
     /// Transport and ports as documents have them: `tcp/22`.
     pub fn protocol(&self) -> String {
         format!("{}/{}", self.transport, self.ports)
+    }
+
+    /// Whether datagrams of its sessions need nothing but other addresses, so that the filter may carry
+    /// them past the proxy.
+    pub fn may_be_carried(&self) -> bool {
+        self.transport == Transport::Udp
+            && self.data_path != DataPath::Proxy
+            && self.proxy_protocol == ProxyProtocol::Off
     }
 
     /// Whether a client has to say something before it gets an origin.
@@ -243,6 +253,22 @@ pub enum HeaderOn {
 words!(HeaderOn {
     First = "first",
     Each = "each",
+});
+
+/// Who moves the datagrams of UDP sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataPath {
+    /// The filter, where it can; the proxy otherwise.
+    Auto,
+    Proxy,
+    /// The filter, and it is an error if it cannot.
+    Kernel,
+}
+
+words!(DataPath {
+    Auto = "auto",
+    Proxy = "proxy",
+    Kernel = "kernel",
 });
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

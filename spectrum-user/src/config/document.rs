@@ -48,6 +48,8 @@ pub struct AppDocument<'a> {
     proxy_protocol: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     proxy_protocol_on: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_path: Option<&'static str>,
     tls: &'static str,
     traffic_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -312,6 +314,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
             ip_firewall: app.ip_firewall,
             proxy_protocol: app.proxy_protocol.word(),
             proxy_protocol_on: has_choice_of_datagrams.then(|| app.proxy_protocol_on.word()),
+            data_path: is_udp.then(|| app.data_path.word()),
             tls: app.tls_mode().word(),
             traffic_type: "direct",
             client_tls: app.tls.as_ref().map(|tls| (&tls.client).into()),

@@ -67,6 +67,7 @@ impl Daemon {
             self.proxy.snapshot(),
         );
         self.mitigator.describe(&mut apps, &self.shield)?;
+        self.bypass.describe(&self.config, &mut apps);
         for app in &mut apps {
             app.is_drained = AppId::parse(&app.id).is_some_and(|id| self.drained.contains(&id));
         }

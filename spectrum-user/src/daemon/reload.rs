@@ -102,7 +102,9 @@ impl Daemon {
     async fn apply(&mut self, documents: Documents, prepared: Prepared) -> Result<()> {
         let Documents { loaded, others } = documents;
         let Loaded { config, tls } = loaded;
+        self.bypass.ensure(&config, &mut self.shield)?;
         let changes = self.proxy.apply(&config.apps, &tls).await?;
+        self.bypass.release(&config.host.interfaces);
         if let Err(error) = self.shield.apply(&config, prepared) {
             let back = self.proxy.apply(&self.config.apps, &self.tls).await;
             note(back.map(drop).map_err(Into::into), "cannot go back");
@@ -110,6 +112,7 @@ impl Daemon {
             self.work.want(Cause::Others);
             return Err(error);
         }
+        self.bypass.follow(&self.shield);
         self.others.adopt(others, &config);
         self.events.learn(self.others.databases.places());
         // What they asked for may be another app by now, or another interface.

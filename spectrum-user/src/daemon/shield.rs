@@ -12,9 +12,11 @@ use super::addresses;
 use crate::{
     config::{AppId, Config, SynAnswers},
     dataplane::{
-        self, Error, Filter, Inherited, Terms,
+        self, AttachMode, Error, Filter, Inherited, Terms,
         counters::Snapshot,
         events,
+        forward_ports::Carrier,
+        forwards::Table,
         lists::{self, FeedList},
         samples::{Sample, Samples},
         signatures::{Hits, Signature},
@@ -26,9 +28,13 @@ use crate::{
 /// The filters, and what they were told.
 pub(super) struct Shield {
     filters: Vec<Filter>,
+    /// Those that were unfiltered before this process began.
+    fresh: Vec<String>,
     addresses: Vec<IpAddr>,
     /// By interface.
     taps: BTreeMap<String, Tap>,
+    /// The flows that each carries, by interface.
+    forwards: BTreeMap<String, Arc<Table>>,
 }
 
 /// What has to be known to work out what the filters should hold: on another thread, since that takes
@@ -91,23 +97,29 @@ impl Shield {
     ) -> Result<Self> {
         let mut shield = Self {
             filters: Vec::new(),
+            fresh: Vec::new(),
             addresses: addresses::of_interfaces(&config.host.interfaces)?,
             taps: BTreeMap::new(),
+            forwards: BTreeMap::new(),
         };
         let addresses = shield.addresses.clone();
-        let mut fresh = Vec::new();
         for interface in &config.host.interfaces {
             match shield.add(config, interface, &addresses, (&feeds, &places)) {
-                Ok(Inherited::Nothing) => fresh.push(interface.clone()),
+                Ok(Inherited::Nothing) => shield.fresh.push(interface.clone()),
                 Ok(Inherited::Filter | Inherited::Replaced(_)) => {}
                 Err(error) => {
-                    shield
-                        .detach(|filter| fresh.iter().any(|name| filter.interface() == Some(name)));
+                    shield.undo();
                     return Err(error);
                 }
             }
         }
         Ok(shield)
+    }
+
+    /// Leaves those interfaces unfiltered that were so before.
+    pub(super) fn undo(&mut self) {
+        let fresh = std::mem::take(&mut self.fresh);
+        self.detach(|filter| fresh.iter().any(|name| filter.interface() == Some(name)));
     }
 
     /// What has to be known of the filters to work out what they should hold.
@@ -157,6 +169,7 @@ impl Shield {
                 .any(|name| filter.interface() == Some(name))
         });
         self.taps.retain(|tapped, _| interfaces.contains(tapped));
+        self.forwards.retain(|name, _| interfaces.contains(name));
         for filter in &self.filters {
             if let Some(tap) = filter.interface().and_then(|name| self.taps.get_mut(name)) {
                 tap.apps = apps_by_slot(filter)?;
@@ -298,6 +311,41 @@ impl Shield {
         Ok(())
     }
 
+    /// Where the flows are noted that the filters carry.
+    pub(super) fn forward_tables(&self) -> Vec<Arc<Table>> {
+        self.forwards.values().cloned().collect()
+    }
+
+    /// Lets the filters carry flows for the next seconds, or from now on none.
+    pub(super) fn hold_forwards(&mut self, hold: bool) -> Result<()> {
+        for filter in &mut self.filters {
+            filter.hold_forwards(hold)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the filters send what they carry to these interfaces and no other.
+    pub(super) fn send_to(&mut self, interfaces: &[String]) -> Result<()> {
+        for filter in &mut self.filters {
+            filter.send_to(interfaces)?;
+        }
+        Ok(())
+    }
+
+    /// Carries flows where they arrive at an interface that is not shielded.
+    pub(super) fn carry_at(&mut self, interface: &str) -> Result<Carrier> {
+        let filter = self.filters.first_mut().context("no filter")?;
+        Ok(filter.carry_at(interface)?)
+    }
+
+    /// Whether an interface is shielded in its driver.
+    pub(super) fn is_native(&self, interface: &str) -> bool {
+        let mut filters = self.filters.iter();
+        filters.any(|filter| {
+            filter.interface() == Some(interface) && filter.mode() == Some(AttachMode::Native)
+        })
+    }
+
     /// Whether any filter can send what it is to answer.
     pub(super) fn can_answer(&self, answers: SynAnswers) -> Result<bool> {
         for filter in &self.filters {
@@ -400,6 +448,8 @@ impl Shield {
             apps: apps_by_slot(&filter)?,
         };
         self.taps.insert(interface.to_owned(), tap);
+        let forwards = filter.forward_table()?;
+        self.forwards.insert(interface.to_owned(), forwards);
         self.filters.push(filter);
         Ok(inherited)
     }

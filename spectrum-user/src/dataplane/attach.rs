@@ -150,7 +150,7 @@ fn attach_in(
     Ok(mode)
 }
 
-fn attach_error(interface: &str, mode: AttachMode, source: ProgramError) -> Error {
+pub(super) fn attach_error(interface: &str, mode: AttachMode, source: ProgramError) -> Error {
     let interface = interface.to_owned();
     if matches!(errno(&source), Some(Errno::EBUSY | Errno::EEXIST)) {
         return Error::Occupied { interface };

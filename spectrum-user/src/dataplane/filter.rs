@@ -414,7 +414,11 @@ impl Filter {
     }
 
     fn program(&mut self) -> Result<&mut Xdp, Error> {
-        program(&mut self.ebpf, names::PROGRAM)
+        self.program_named(names::PROGRAM)
+    }
+
+    pub(super) fn program_named(&mut self, name: &str) -> Result<&mut Xdp, Error> {
+        program(&mut self.ebpf, name)
     }
 }
 
@@ -444,8 +448,11 @@ fn shapes_of_object() -> Result<Vec<(&'static str, Shape)>, Error> {
 }
 
 fn map_info(name: &'static str, map: &Map) -> Result<MapInfo, Error> {
-    if let Map::Array(data) | Map::ArrayOfMaps(data) | Map::PerCpuArray(data) | Map::RingBuf(data) =
-        map
+    if let Map::Array(data)
+    | Map::ArrayOfMaps(data)
+    | Map::DevMapHash(data)
+    | Map::PerCpuArray(data)
+    | Map::RingBuf(data) = map
     {
         data.info().map_err(Error::map(name, "look at it"))
     } else {

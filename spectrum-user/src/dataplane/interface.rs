@@ -9,6 +9,21 @@ use super::error::Error;
 /// The driver of virtual Ethernet pairs.
 pub(super) const VETH: &CStr = c"veth";
 
+/// Drivers to which XDP can send (`ndo_xdp_xmit`) while a program is attached to them, for kernels that do
+/// not say it themselves.
+pub(super) const SENDERS: &[&CStr] = &[
+    c"bnxt_en",
+    c"ena",
+    c"hv_netvsc",
+    c"i40e",
+    c"ice",
+    c"igb",
+    c"igc",
+    c"ixgbe",
+    c"mlx5_core",
+    c"virtio_net",
+];
+
 // linux/ethtool.h and linux/sockios.h
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GDRVINFO: u32 = 3;

@@ -1,6 +1,6 @@
 //! The maps by their domain names, with the types of their keys and values.
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, DevMapHash, Map, MapData, MapError, PerCpuArray};
 use spectrum_common::{
     address::Address,
     app::App,
@@ -8,6 +8,7 @@ use spectrum_common::{
     edge::{Edge, EdgeSet, PortPage, PortSet},
     event::EventBudget,
     flow::FlowSet,
+    forward::{ForwardCounters, ForwardLease},
     handshake::Handshake,
     maps as names,
     settings::Settings,
@@ -46,6 +47,11 @@ pub struct Maps {
     pub(super) challenges: Array<MapData, Surge>,
     pub(super) strays: Array<MapData, Surge>,
     pub(super) handshake: Array<MapData, Handshake>,
+    pub(super) forward_lines: Map,
+    pub(super) forwards: Map,
+    pub(super) forward_lease: Array<MapData, ForwardLease>,
+    pub(super) forward_ports: DevMapHash<MapData>,
+    pub(super) forward_counts: PerCpuArray<MapData, ForwardCounters>,
     pub(super) event_budget: PerCpuArray<MapData, EventBudget>,
     pub(super) sample_budget: PerCpuArray<MapData, EventBudget>,
 }
@@ -81,6 +87,11 @@ impl Maps {
             challenges: typed.map(names::CHALLENGES)?,
             strays: typed.map(names::STRAYS)?,
             handshake: typed.map(names::HANDSHAKE)?,
+            forward_lines: (typed.open)(names::FORWARD_LINES)?,
+            forwards: (typed.open)(names::FORWARDS)?,
+            forward_lease: typed.map(names::FORWARD_LEASE)?,
+            forward_ports: typed.map(names::FORWARD_PORTS)?,
+            forward_counts: typed.map(names::FORWARD_COUNTS)?,
             event_budget: typed.map(names::EVENT_BUDGET)?,
             sample_budget: typed.map(names::SAMPLE_BUDGET)?,
         })

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::{
-    Admission, AppId, Connectivity, EdgeIps, EventOutput, Geo, HeaderOn, Host, Limits, Mitigation,
-    PortRange, Protection, ProxyProtocol, Rate, SynAnswers, Timeouts, Transport, When, XdpMode,
+    Admission, AppId, Connectivity, DataPath, EdgeIps, EventOutput, Geo, HeaderOn, Host, Limits,
+    Mitigation, PortRange, Protection, ProxyProtocol, Rate, SynAnswers, Timeouts, Transport, When,
+    XdpMode,
 };
 
 fn config(apps: Vec<config::App>) -> Config {
@@ -56,6 +57,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        data_path: DataPath::Proxy,
         routing: None,
         tls: None,
         timeouts: Timeouts {

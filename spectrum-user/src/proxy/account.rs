@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::{
     limits::{self, Full, Permit},
     service::{Serving, Share},
+    shortcut::Shortcut,
     succession::SessionNote,
 };
 use crate::{
@@ -142,6 +143,11 @@ impl Account {
 
     pub(super) fn app(&self) -> &App {
         &self.serving.app
+    }
+
+    /// Who may move the datagrams past the proxy.
+    pub(super) fn shortcut(&self) -> Option<&dyn Shortcut> {
+        self.share.service.shortcut.as_deref()
     }
 
     /// The client has proved to be real.

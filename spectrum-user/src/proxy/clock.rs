@@ -71,6 +71,11 @@ impl Idle {
         self.last.set(Moment::now());
     }
 
+    /// Something has happened at that moment, unless something has since.
+    pub(super) fn touch_at(&self, then: Moment) {
+        self.last.set(self.last.get().max(then));
+    }
+
     /// When [`touch`](Self::touch) was last called.
     pub(super) fn last(&self) -> Moment {
         self.last.get()

@@ -14,6 +14,7 @@ use super::{
     origins::{OriginSnapshot, Origins},
     proofs::Proofs,
     routes::{self, RouteSnapshot, Routes},
+    shortcut::Shortcut,
     stats::{Stats, Totals},
     tasks::Tasks,
     udp::Newcomers,
@@ -35,6 +36,7 @@ pub(super) struct Service {
     stats: Box<[Stats]>,
     pub(super) events: Sink,
     pub(super) proofs: Proofs,
+    pub(super) shortcut: Option<Arc<dyn Shortcut>>,
 }
 
 /// The settings that hold for new connections. A connection keeps those that it began with.
@@ -86,6 +88,7 @@ impl Service {
         workers: usize,
         events: Sink,
         proofs: Proofs,
+        shortcut: Option<Arc<dyn Shortcut>>,
     ) -> Arc<Self> {
         let serving = Serving {
             origins: Origins::new(&app.origins, None),
@@ -101,6 +104,7 @@ impl Service {
             stats: (0..workers).map(|_| Stats::default()).collect(),
             events,
             proofs,
+            shortcut,
         })
     }
 

@@ -4,6 +4,7 @@
 //! of a session come to one worker.
 
 mod allowance;
+mod carriage;
 mod datagrams;
 mod exchange;
 mod newcomers;

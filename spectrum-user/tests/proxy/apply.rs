@@ -241,6 +241,7 @@ fn two_proxies_do_not_share_an_address() {
         workers: 1,
         drain: Duration::ZERO,
         dns_servers: Vec::new(),
+        shortcut: None,
     };
     let second = Proxy::start(settings, Sink::discard()).unwrap();
     for app in [udp, tcp] {

@@ -16,8 +16,8 @@ use std::{
 use socket2::{Domain, SockRef, Socket, Type};
 use spectrum_user::{
     config::{
-        Admission, Amplification, App, AppId, Ceiling, Datagrams, EdgeIps, HeaderOn, Limits,
-        Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge,
+        Admission, Amplification, App, AppId, Ceiling, DataPath, Datagrams, EdgeIps, HeaderOn,
+        Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge,
         Timeouts, Transport, When,
     },
     event::{self, Kind, Record},
@@ -77,6 +77,7 @@ impl Stage {
                 workers,
                 drain,
                 dns_servers: Vec::new(),
+                shortcut: None,
             };
             Proxy::start(settings, sink).unwrap()
         };
@@ -240,6 +241,7 @@ pub(crate) fn app(
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        data_path: DataPath::Auto,
         routing: None,
         tls: None,
         timeouts: Timeouts {

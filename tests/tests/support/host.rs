@@ -28,10 +28,6 @@ pub(crate) fn enter(addresses: &[&str]) -> Result<()> {
     // Cookies always: else the kernel marks no listener.
     set_sysctl("tcp_syncookies", "2")?;
     set_sysctl("tcp_timestamps", "2")?;
-    let mut ip = Command::new("ip")
-        .args(["-batch", "-"])
-        .stdin(Stdio::piped())
-        .spawn()?;
     let mut lines = "link set lo up\n".to_owned();
     for address in addresses {
         lines += &match address.parse()? {
@@ -39,6 +35,15 @@ pub(crate) fn enter(addresses: &[&str]) -> Result<()> {
             IpAddr::V6(_) => format!("address add {address}/128 dev lo nodad\n"),
         };
     }
+    ip(&lines)
+}
+
+/// Runs lines of `ip -batch`.
+pub(crate) fn ip(lines: &str) -> Result<()> {
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
     let mut input = ip.stdin.take().context("no input")?;
     input.write_all(lines.as_bytes())?;
     drop(input);
@@ -48,4 +53,8 @@ pub(crate) fn enter(addresses: &[&str]) -> Result<()> {
 
 pub(crate) fn set_sysctl(key: &str, value: &str) -> Result<()> {
     Ok(fs::write(format!("/proc/sys/net/ipv4/{key}"), value)?)
+}
+
+pub(crate) fn set_sysctl_v6(key: &str, value: &str) -> Result<()> {
+    Ok(fs::write(format!("/proc/sys/net/ipv6/{key}"), value)?)
 }

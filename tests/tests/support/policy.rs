@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use spectrum_user::config::{
-    Admission, Amplification, App, AppId, Ceiling, Connectivity, Datagrams, EdgeIps, EventOutput,
-    Geo, HeaderOn, Host, Limits, Mitigation, Mode, Origin, PortRange, Protection, ProxyProtocol,
-    Rate, SynAnswers, SynChallenge, Timeouts, Transport, When, XdpMode,
+    Admission, Amplification, App, AppId, Ceiling, Connectivity, DataPath, Datagrams, EdgeIps,
+    EventOutput, Geo, HeaderOn, Host, Limits, Mitigation, Mode, Origin, PortRange, Protection,
+    ProxyProtocol, Rate, SynAnswers, SynChallenge, Timeouts, Transport, When, XdpMode,
     rule::{Action, Conditions, Rule},
 };
 
@@ -80,6 +80,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        data_path: DataPath::Proxy,
         routing: None,
         tls: None,
         timeouts: Timeouts {

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use spectrum_common::reason::Reason;
 use spectrum_user::{
     config::{
-        AppId, Config, Datagrams, EdgeIps, Host, Mode, SynChallenge, TcpSession, Transport, When,
+        AppId, Config, DataPath, Datagrams, EdgeIps, Host, Mode, SynChallenge, TcpSession,
+        Transport, When,
     },
     dataplane::{
         Filter,
@@ -277,6 +278,7 @@ fn config(host_mode: Mode) -> Config {
                     nets(&["203.0.113.0/24", "203.0.113.200/32", "2001:db8:a11::/48"]);
                 protection.block = nets(&["203.0.113.192/26", "203.0.113.9/32"]);
             }
+            "game" => app.data_path = DataPath::Auto,
             "vpn" => {
                 protection.fragments = Mode::Off;
                 protection.reflectors = Mode::Off;

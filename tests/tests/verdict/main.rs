@@ -13,6 +13,7 @@
 
 mod budget;
 mod fixture;
+mod forward;
 mod frame;
 mod handshake;
 #[path = "../support/host.rs"]
@@ -107,6 +108,17 @@ fn main() -> ExitCode {
                 return Ok(Completion::ignored_with(reason));
             }
             match handshake::on_a_host(*play) {
+                Ok(()) => Ok(Completion::Completed),
+                Err(error) => Err(Failed::from(format!("{error:#}"))),
+            }
+        })
+    }));
+    trials.extend(forward::ALL.iter().map(|(name, play)| {
+        Trial::ignorable_test(*name, move || {
+            if let Some(reason) = requirements::missing(&["ip"]) {
+                return Ok(Completion::ignored_with(reason));
+            }
+            match forward::on_a_host(*play) {
                 Ok(()) => Ok(Completion::Completed),
                 Err(error) => Err(Failed::from(format!("{error:#}"))),
             }

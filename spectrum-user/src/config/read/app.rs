@@ -12,8 +12,8 @@ use super::{
     value::Value,
 };
 use crate::config::{
-    App, AppId, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, TcpSession, Timeouts,
-    Transport,
+    App, AppId, DataPath, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, TcpSession,
+    Timeouts, Transport,
     errors::Problem,
     source::{Place, Source},
 };
@@ -92,6 +92,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let origins = origins::read(&mut root, protocol.as_ref(), edge_ips.as_ref());
     let health = health::read(&mut root, name.as_ref().map(|name| name.get_ref().as_str()));
     let (proxy_protocol, proxy_protocol_on) = proxy_protocol(&mut root, protocol.as_ref());
+    let data_path = data_path(&mut root, protocol.as_ref(), proxy_protocol);
     let ip_firewall = root.get_or("ip_firewall", true, Value::boolean);
     let tls = tls::read(
         &mut root,
@@ -138,6 +139,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
             health,
             proxy_protocol,
             proxy_protocol_on,
+            data_path,
             routing,
             tls,
             timeouts,
@@ -272,6 +274,37 @@ fn proxy_protocol(
         header.map_or(ProxyProtocol::Off, Spanned::into_inner),
         on.map_or(HeaderOn::First, Spanned::into_inner),
     )
+}
+
+/// Who moves the datagrams; for TCP there is no choice.
+fn data_path(
+    root: &mut Table<'_>,
+    protocol: Option<&Spanned<Protocol>>,
+    header: ProxyProtocol,
+) -> DataPath {
+    let is_tcp = protocol.is_some_and(|protocol| protocol.get_ref().transport == Transport::Tcp);
+    let chosen = root.get("data_path", |value| {
+        let path = value.choice(DataPath::WORDS)?;
+        if is_tcp && let Some(protocol) = protocol {
+            let wrong = Wrong::new("TCP goes through the proxy", "only for UDP apps");
+            return Err(wrong
+                .beside(protocol.span(), "because of this")
+                .help("remove it"));
+        }
+        if path == DataPath::Kernel && header != ProxyProtocol::Off {
+            return Err(Wrong::new(
+                format!("the kernel writes no `{header}` headers"),
+                "expected `auto` or `proxy`",
+            )
+            .help("or set `proxy_protocol` to `off`"));
+        }
+        Ok(path)
+    });
+    match chosen {
+        Some(path) => path.into_inner(),
+        None if is_tcp => DataPath::Proxy,
+        None => DataPath::Auto,
+    }
 }
 
 /// Values that the format knows and this version does not serve.

@@ -65,6 +65,7 @@ pub(super) fn layout(config: &Config, app: &config::App, reflector_set: u32) -> 
         datagrams: mode_number(only(Transport::Udp, protection.datagrams.mode)),
         datagram_least: protection.datagrams.min.into(),
         datagram_most: protection.datagrams.max.into(),
+        forwards: u32::from(app.may_be_carried()),
         ..App::default()
     }
 }

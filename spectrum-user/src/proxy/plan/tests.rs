@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::config::{
-    Admission, Amplification, Ceiling, Datagrams, HeaderOn, Limits, Mitigation, Mode, Origin,
-    PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
+    Admission, Amplification, Ceiling, DataPath, Datagrams, HeaderOn, Limits, Mitigation, Mode,
+    Origin, PortRange, Protection, ProxyProtocol, Rate, SynChallenge, Timeouts, When,
 };
 
 pub(in crate::proxy) fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc<App> {
@@ -37,6 +37,7 @@ pub(in crate::proxy) fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc
         health: None,
         proxy_protocol: ProxyProtocol::Off,
         proxy_protocol_on: HeaderOn::First,
+        data_path: DataPath::Proxy,
         routing: None,
         tls: None,
         timeouts: Timeouts {

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Edge, Key,
     allowance::Allowance,
+    carriage::Carriage,
     datagrams::{self, Datagrams},
     exchange::Exchange,
 };
@@ -29,6 +30,7 @@ use crate::{
         clock::{Idle, Moment},
         origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
+        shortcut::{Carried, Route},
         socket,
         succession::{Left, ListenerNote, SessionNote},
         tasks::Tasks,
@@ -46,6 +48,7 @@ pub(super) struct Session {
     header_sent: Cell<bool>,
     exchange: Exchange,
     allowance: Allowance,
+    carriage: Carriage,
     idle: Idle,
     /// The origin has refused a datagram, and that is reported.
     refused: Cell<bool>,
@@ -96,6 +99,7 @@ impl Session {
             return Some(Rc::new(Self {
                 header: HeaderMode::new(edge, key, &account),
                 allowance: Allowance::new(account.app().protection.amplification.ratio),
+                carriage: Carriage::default(),
                 idle: Idle::new(account.app().timeouts.idle),
                 edge: Rc::clone(edge),
                 key,
@@ -132,6 +136,7 @@ impl Session {
         Ok(Rc::new(Self {
             header: HeaderMode::new(edge, key, &account),
             allowance: Allowance::with(app.protection.amplification.ratio, note.allowance),
+            carriage: Carriage::default(),
             idle: Idle::since(app.timeouts.idle, note.last_used),
             origin: origins.hold(note.origin, app.ports, edge.address.port()),
             edge: Rc::clone(edge),
@@ -219,6 +224,7 @@ impl Session {
         if self.exchange.hear(self.idle.last()) {
             self.account.prove();
         }
+        self.carry();
         let sent = match &self.header {
             HeaderMode::Off => self.send(datagrams),
             HeaderMode::First(header) if !self.header_sent.replace(true) => {
@@ -288,7 +294,75 @@ impl Session {
             tokio::select! {
                 biased;
                 () = session.return_all() => {}
-                () = session.idle.expired() => session.end(Status::CLOSED),
+                () = session.book_all() => {}
+                () = session.expired() => session.end(Status::CLOSED),
+            }
+        }
+    }
+
+    /// Lets the datagrams go past the proxy, once it has no more to say to them: who is there is known,
+    /// and what it may be sent is not bounded any more.
+    fn carry(&self) {
+        let app = self.account.app();
+        let is_known = self.exchange.is_proof()
+            || (self.exchange.is_two_way() && app.protection.amplification.mode == Mode::Off);
+        let now = self.idle.last();
+        if !is_known || !app.may_be_carried() || !self.carriage.is_due(now) {
+            return;
+        }
+        if let (Some(shortcut), Ok(outside)) = (self.account.shortcut(), self.socket.local_addr()) {
+            let route = Route {
+                client: self.key.client,
+                edge: SocketAddr::new(self.key.edge, self.edge.address.port()),
+                outside,
+                origin: self.address,
+            };
+            self.carriage.open(shortcut, &route, now);
+        }
+    }
+
+    /// Keeps the books of what goes past the proxy, until the session ends.
+    async fn book_all(&self) {
+        loop {
+            self.carriage.ripe().await;
+            let Some(news) = self.carriage.news() else {
+                continue;
+            };
+            self.book(news);
+            let [inward, _] = news;
+            let is_used = inward.datagrams > 0;
+            if is_used
+                && self.origin.is_down()
+                && self.account.serving.origins.has_better(&self.origin)
+            {
+                return self.end(Status::ORIGIN_TIMED_OUT);
+            }
+        }
+    }
+
+    /// As if these had come to the proxy.
+    fn book(&self, [inward, outward]: [Carried; 2]) {
+        let bytes = |carried: Carried| usize::try_from(carried.bytes).unwrap_or(usize::MAX);
+        self.account.ingress(bytes(inward));
+        self.account.egress(bytes(outward));
+        self.idle.touch_at(inward.last.max(outward.last).into());
+        if outward.datagrams > 0 {
+            self.refused.set(false);
+            self.origin.reached(None);
+            self.exchange.answer();
+        }
+        if inward.datagrams > 0 && self.exchange.hear(self.idle.last()) {
+            self.account.prove();
+        }
+    }
+
+    /// Returns once nothing has come for a while, by any way.
+    async fn expired(&self) {
+        loop {
+            self.idle.expired().await;
+            match self.carriage.news() {
+                Some(news) => self.book(news),
+                None => return,
             }
         }
     }
@@ -416,6 +490,10 @@ impl Session {
     pub(super) fn end(&self, status: Status) {
         if self.ended.replace(true) {
             return;
+        }
+        // Before the socket gives its port back.
+        if let Some(news) = self.carriage.close() {
+            self.book(news);
         }
         self.account.close(status);
         self.edge.forget(&self.key);
