@@ -152,6 +152,8 @@ pub struct Lab {
     pins: PathBuf,
     /// Lets the edge's filter answer.
     answers: Option<OwnedFd>,
+    /// Lets the edge send to the origin from a filter.
+    back: Option<OwnedFd>,
 }
 
 impl Lab {
@@ -171,6 +173,7 @@ impl Lab {
             directory: leftovers::directory(&name)?,
             pins: Path::new(leftovers::BPF_DIR).join(&name),
             answers: None,
+            back: None,
         };
         lab.link_hosts().context("linking the hosts of the lab")?;
         lab.address_hosts()
@@ -191,6 +194,39 @@ impl Lab {
     /// From now on the link in front of the edge loses what its filter answers.
     pub fn lose_answers(&mut self) {
         self.answers = None;
+    }
+
+    /// From now on datagrams have their checksums when they leave client and origin, and the origin takes
+    /// what a filter of the edge sends: as with network cards.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn behave_as_wires(&mut self) -> Result<()> {
+        for host in [&self.client, &self.origin] {
+            let finished = host.namespace.run(|| offload::set_checksums(ETH0, false))?;
+            finished.context("turning checksum offload off")?;
+        }
+        let back = self.origin.namespace.run(|| pass::attach(ETH0))?;
+        self.back = Some(back.context("attaching an XDP program that passes")?);
+        Ok(())
+    }
+
+    /// From now on datagrams leave client and origin without their checksums, as from sockets behind virtual
+    /// interfaces.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn leave_checksums_to_others(&self) -> Result<()> {
+        for host in [&self.client, &self.origin] {
+            let left = host.namespace.run(|| offload::set_checksums(ETH0, true))?;
+            left.context("turning checksum offload on")?;
+        }
+        Ok(())
+    }
+
+    /// From now on the origin takes nothing that a filter of the edge sends.
+    pub fn lose_what_is_carried(&mut self) {
+        self.back = None;
     }
 
     /// The way of a frame from the attacker to the edge.

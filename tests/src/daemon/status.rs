@@ -123,6 +123,9 @@ pub struct Interface {
     pub attached: bool,
     /// Packets of no app.
     pub host: Filter,
+    /// Datagrams of known sessions: carried past the proxy, or why not.
+    #[serde(default)]
+    pub datagrams: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -133,9 +136,19 @@ pub struct App {
     pub filter: Filter,
     #[serde(default)]
     pub is_drained: bool,
+    /// Which way its datagrams take.
+    #[serde(default)]
+    pub data_path: Option<DataPath>,
     /// Absent while no daemon runs.
     #[serde(default)]
     pub proxy: Option<Proxy>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct DataPath {
+    /// `kernel` or `proxy`.
+    pub path: String,
+    pub why: Option<String>,
 }
 
 impl App {
@@ -195,6 +208,14 @@ impl Status {
             .iter()
             .find(|interface| interface.name == name);
         interface.with_context(|| format!("status does not know the interface {name}"))
+    }
+
+    /// Datagrams of known sessions, over all interfaces, of which this became: `carried`, or a reason.
+    pub fn datagrams(&self, what: &str) -> u64 {
+        let interfaces = self.interfaces.iter();
+        interfaces
+            .filter_map(|interface| interface.datagrams.get(what))
+            .sum()
     }
 
     /// The filter's counters over all apps and interfaces.

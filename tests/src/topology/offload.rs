@@ -1,4 +1,4 @@
-//! What `ethtool -K` does, for the one offload that the lab cannot have.
+//! What `ethtool -K` does, for offloads that the lab cannot have.
 
 use std::{io, os::fd::AsRawFd as _};
 
@@ -8,6 +8,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 const SIOCETHTOOL: libc::Ioctl = 0x8946;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETHTOOL_STXCSUM: u32 = 0x17;
 const ETH_FLAG_TXVLAN: u32 = 1 << 7;
 
 /// `struct ethtool_value`.
@@ -22,6 +23,12 @@ pub(super) fn disable_vlan(interface: &str) -> io::Result<()> {
     let flags = call(interface, ETHTOOL_GFLAGS, 0)?;
     call(interface, ETHTOOL_SFLAGS, flags & !ETH_FLAG_TXVLAN)?;
     Ok(())
+}
+
+/// Whether `interface`, of the calling thread's namespace, leaves the checksums of what it sends to others;
+/// from a network card they come with them.
+pub(super) fn set_checksums(interface: &str, leave: bool) -> io::Result<()> {
+    call(interface, ETHTOOL_STXCSUM, leave.into()).map(drop)
 }
 
 fn call(interface: &str, command: u32, data: u32) -> io::Result<u32> {

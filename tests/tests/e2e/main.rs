@@ -18,6 +18,7 @@ mod drain;
 mod endurance;
 mod feeds;
 mod filter;
+mod forward;
 mod guide;
 mod handshake;
 mod harness;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         tls::CASES,
         routing::CASES,
         filter::CASES,
+        forward::CASES,
         guide::CASES,
         handshake::CASES,
         strays::CASES,
