@@ -19,6 +19,10 @@ pub const LINES: u32 = 16_384;
 /// Interfaces that the program may send to.
 pub const PORTS: usize = 64;
 
+/// How often a datagram of each flow is left to the proxy. What it sends makes the kernel ask whether a
+/// neighbour is still there, which it does not for what is carried.
+pub const RENEWAL_NS: u64 = 30_000_000_000;
+
 /// How long the program goes on after the daemon has last said that it is there, in nanoseconds.
 pub const LEASE_NS: u64 = 3_000_000_000;
 
@@ -45,12 +49,21 @@ pub struct Forward {
     pub destination_port: u16,
     pub new_source_port: u16,
     pub new_destination_port: u16,
+    /// Index of the interface by which they have to come; 0 if it may be any.
+    pub interface: u32,
+    /// 0.
+    pub unused: u32,
+    /// When one was last left to the proxy so that the kernel looks after its neighbours, by the clock of
+    /// `last_ns`.
+    pub renewed_ns: u64,
     /// Datagrams carried.
     pub packets: u64,
     /// Bytes of payload in them.
     pub bytes: u64,
     /// When the last one was, in nanoseconds of `CLOCK_MONOTONIC_COARSE`.
     pub last_ns: u64,
+    /// 0: fills the second line of the processor's cache.
+    pub spare: [u64; 2],
 }
 
 /// The single element of the map `forward_lease`.
@@ -72,6 +85,10 @@ pub struct ForwardCounters {
     /// With a checksum that somebody else was to fill in, as virtual interfaces hand them over; or,
     /// over IPv6, with none.
     pub unfinished: u64,
+    /// By another interface than they have to come.
+    pub astray: u64,
+    /// Every so often, see [`RENEWAL_NS`].
+    pub renewal: u64,
     /// With a TTL or hop limit that ends here.
     pub expired: u64,
     /// The kernel has no route there that forwards.

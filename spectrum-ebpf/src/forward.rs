@@ -6,7 +6,7 @@
 
 use spectrum_common::{
     address::Address,
-    forward::{Forward, ForwardCounters, ForwardLine, LINES},
+    forward::{Forward, ForwardCounters, ForwardLine, LINES, RENEWAL_NS},
 };
 
 use crate::{
@@ -93,6 +93,21 @@ pub fn is_of(packet: &Packet, forward: &Forward) -> bool {
         && packet.destination == forward.destination
 }
 
+/// May a datagram that comes now, by the interface with this index, be carried?
+///
+/// # Errors
+/// It is left to the proxy; on [`Left::Renewal`] the caller notes when.
+#[inline(always)]
+pub const fn admit(forward: &Forward, interface: u32, now_ns: u64) -> Result<(), Left> {
+    if forward.interface != 0 && forward.interface != interface {
+        return Err(Left::Astray);
+    }
+    if now_ns.saturating_sub(forward.renewed_ns) >= RENEWAL_NS {
+        return Err(Left::Renewal);
+    }
+    Ok(())
+}
+
 /// Can a packet be carried at all: a whole datagram behind headers of the common shape, all of it in
 /// the frame's first buffer, which holds `first_length` bytes?
 #[inline(always)]
@@ -117,6 +132,8 @@ pub fn is_plain(packet: &Packet, first_length: u32) -> bool {
 pub enum Left {
     OddShape,
     Unfinished,
+    Astray,
+    Renewal,
     Expired,
     NoRoute,
     TooBig,
@@ -131,6 +148,8 @@ pub fn count(counters: &mut ForwardCounters, left: Option<Left>) {
         None => counters.carried += 1,
         Some(Left::OddShape) => counters.odd_shape += 1,
         Some(Left::Unfinished) => counters.unfinished += 1,
+        Some(Left::Astray) => counters.astray += 1,
+        Some(Left::Renewal) => counters.renewal += 1,
         Some(Left::Expired) => counters.expired += 1,
         Some(Left::NoRoute) => counters.no_route += 1,
         Some(Left::TooBig) => counters.too_big += 1,

@@ -173,6 +173,8 @@ fn datagrams(maps: &Maps) -> Result<BTreeMap<String, u64>, Error> {
         ("carried", counts.carried),
         ("odd_shape", counts.odd_shape),
         ("unfinished", counts.unfinished),
+        ("astray", counts.astray),
+        ("renewal", counts.renewal),
         ("expired", counts.expired),
         ("no_route", counts.no_route),
         ("too_big", counts.too_big),

@@ -29,9 +29,23 @@ pub enum Subject {
     Nginx,
     /// With buffers of 64 KiB.
     NginxTuned,
+    /// With `data_path = "kernel"`.
+    SpectrumKernel,
+    /// The kernel's own address translation, by nftables.
+    Dnat,
 }
 
 impl Subject {
+    /// Those that are compared over UDP, from the slowest to the fastest by what they do.
+    pub const UDP: [Self; 5] = [
+        Self::Nginx,
+        Self::Spectrum,
+        Self::Dnat,
+        Self::SpectrumKernel,
+        Self::Direct,
+    ];
+
+    /// Those that are compared as proxies.
     pub const ALL: [Self; 6] = [
         Self::Direct,
         Self::Spectrum,
@@ -49,12 +63,14 @@ impl Subject {
             Self::HaproxyTuned => "haproxy tuned",
             Self::Nginx => "nginx",
             Self::NginxTuned => "nginx tuned",
+            Self::SpectrumKernel => "spectrum kernel",
+            Self::Dnat => "nft dnat",
         }
     }
 
     pub const fn is_peer(self) -> bool {
         match self {
-            Self::Direct | Self::Spectrum => false,
+            Self::Direct | Self::Spectrum | Self::SpectrumKernel | Self::Dnat => false,
             Self::Haproxy | Self::HaproxyTuned | Self::Nginx | Self::NginxTuned => true,
         }
     }

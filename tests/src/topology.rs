@@ -196,13 +196,13 @@ impl Lab {
         self.answers = None;
     }
 
-    /// From now on datagrams have their checksums when they leave client and origin, and the origin takes
+    /// From now on datagrams have their checksums when they leave client, attacker and origin, and the origin takes
     /// what a filter of the edge sends: as with network cards.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn behave_as_wires(&mut self) -> Result<()> {
-        for host in [&self.client, &self.origin] {
+        for host in [&self.client, &self.attacker, &self.origin] {
             let finished = host.namespace.run(|| offload::set_checksums(ETH0, false))?;
             finished.context("turning checksum offload off")?;
         }

@@ -4,13 +4,15 @@ use anyhow::{Result, bail};
 
 use crate::{build, setup, shell};
 
-/// Measure the XDP program, the proxy beside HAProxy and nginx, or who survives a flood.
+/// Measure the XDP program, the proxy beside HAProxy and nginx, the ways of datagrams, or who survives a
+/// flood.
 ///
 /// Needs root. With `-o json` stdout has the result and nothing else.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask bench xdp               ns per packet and verdict, beside a bare drop
   cargo xtask bench flood             who is served under attack, beside the kernel's defences
+  cargo xtask bench udp               datagrams through the proxy and past it, beside nginx and nftables
   cargo xtask bench proxy -o json     throughput, latency, memory, beside the peers")]
 pub(crate) struct Arguments {
     /// What to measure.
@@ -29,6 +31,8 @@ enum Subject {
     Xdp,
     /// The proxy, between hosts in network namespaces.
     Proxy,
+    /// The ways of datagrams, between hosts in network namespaces.
+    Udp,
     /// Clients under attack, in network namespaces.
     Flood,
 }
@@ -48,6 +52,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     let name = match arguments.subject {
         Subject::Xdp => "xdp",
         Subject::Proxy => "proxy",
+        Subject::Udp => "udp",
         Subject::Flood => "flood",
     };
     let mut command = shell::cargo("bench");
@@ -56,7 +61,7 @@ pub(crate) fn main(arguments: &Arguments) -> Result<()> {
     setup::ensure_packages_if_possible(packages, "they are left out")?;
     match arguments.subject {
         Subject::Xdp => setup::ensure_toolchain()?,
-        Subject::Proxy | Subject::Flood => {
+        Subject::Proxy | Subject::Udp | Subject::Flood => {
             command.env("SPECTRUM_BIN", build::spectrum("release")?);
         }
     }

@@ -280,12 +280,35 @@ fn flows_of_one_network_spread_over_the_lines() {
     assert!(counts.iter().all(|count| *count < 16), "crowded");
 }
 
+/// Else an origin could be feigned from where its own packets never come.
+#[test]
+fn a_datagram_comes_by_the_interface_of_its_flow() {
+    let (mut forward, _) = v4();
+    forward.renewed_ns = 1;
+    assert_eq!(admit(&forward, 7, 2), Ok(()), "any");
+    forward.interface = 7;
+    assert_eq!(admit(&forward, 7, 2), Ok(()));
+    assert_eq!(admit(&forward, 8, 2), Err(Left::Astray));
+}
+
+/// Else nobody would notice that a gateway has another link address.
+#[test]
+fn the_kernel_sees_a_datagram_now_and_then() {
+    let (mut forward, _) = v4();
+    forward.renewed_ns = 5;
+    assert_eq!(admit(&forward, 7, 4 + RENEWAL_NS), Ok(()));
+    assert_eq!(admit(&forward, 7, 5 + RENEWAL_NS), Err(Left::Renewal));
+    assert_eq!(admit(&forward, 7, 0), Ok(()), "clocks of other CPUs");
+}
+
 #[test]
 fn what_becomes_of_a_datagram_is_counted_once() {
     let all = [
         None,
         Some(Left::OddShape),
         Some(Left::Unfinished),
+        Some(Left::Astray),
+        Some(Left::Renewal),
         Some(Left::Expired),
         Some(Left::NoRoute),
         Some(Left::TooBig),
@@ -298,6 +321,8 @@ fn what_becomes_of_a_datagram_is_counted_once() {
         carried: 1,
         odd_shape: 1,
         unfinished: 1,
+        astray: 1,
+        renewal: 1,
         expired: 1,
         no_route: 1,
         too_big: 1,

@@ -74,13 +74,22 @@ pub(crate) extern "C" fn carry_on(ctx: *mut xdp_md, packet: *const Packet) -> u3
     // SAFETY: an element of an array, which is never freed; what is read of it does not change while a
     // line leads to it, and for a second after.
     let forward = unsafe { &*found };
-    let left = send(&XdpContext::new(ctx), packet, forward).err();
-    forward::count(counts, left);
-    if left.is_some() {
-        return xdp_action::XDP_PASS;
+    let ctx = XdpContext::new(ctx);
+    let sent = forward::admit(forward, ctx.ingress_ifindex() as u32, now)
+        .and_then(|()| send(&ctx, packet, forward));
+    forward::count(counts, sent.err());
+    match sent {
+        Ok(()) => {
+            note(found, packet, now);
+            return xdp_action::XDP_REDIRECT;
+        }
+        Err(Left::Renewal) => {
+            // SAFETY: a place within an element of an array, which is never freed.
+            unsafe { (&raw mut (*found).renewed_ns).write_volatile(now) };
+        }
+        Err(_) => {}
     }
-    note(found, packet, now);
-    xdp_action::XDP_REDIRECT
+    xdp_action::XDP_PASS
 }
 
 /// The flow of a packet.

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{shield::Shield, sysctl::Sysctls};
+use super::{
+    shield::Shield,
+    sysctl::{self, Sysctls},
+};
 use crate::{
     config::{App, AppId, Config, DataPath, Transport},
     dataplane::{
@@ -39,6 +42,9 @@ const FORWARDING_V4: &str = "net.ipv4.conf.lo.forwarding";
 /// (`rt6_purge_dflt_routers`): not for us to do.
 const FORWARDING_V6: &str = "net.ipv6.conf.lo.forwarding";
 
+/// Nothing of the host is changed before it is of use.
+const NOBODY_YET: &str = "no session has proved itself yet";
+
 pub(super) struct Bypass {
     forwards: Forwards,
     sysctls: Sysctls,
@@ -63,6 +69,8 @@ impl Shortcut for Ways {
             edge: route.edge,
             outside: route.outside,
             origin: route.origin,
+            // As the kernel would check it for a socket, if it does (`rp_filter`).
+            interface: forward_ports::index_towards(route.origin.ip()).ok()?,
         };
         let session = self.0.open(&route)?;
         Some(Box::new(Way(session)))
@@ -160,13 +168,14 @@ impl Bypass {
             for ip in origins {
                 let attach = live.contains_key(&ip) || is_forced(app);
                 routed.extend(forward_ports::towards(ip));
-                found = match self.way(ip, config, shield, attach) {
+                match self.way(ip, config, shield, attach) {
                     Ok(interface) => {
                         towards_origins.insert(interface);
-                        Ok(())
+                        found = Ok(());
                     }
-                    Err(error) => Err(format!("{error:#}")),
-                };
+                    Err(error) if found.is_err() => found = Err(format!("{error:#}")),
+                    Err(_) => {}
+                }
             }
             self.found.insert(app.id, found);
         }
@@ -203,7 +212,7 @@ impl Bypass {
         );
         let interface = forward_ports::towards(ip).with_context(|| format!("no route to {ip}"))?;
         ensure!(interface != "lo", "{ip} is on this host");
-        self.prepare_host(ip)?;
+        self.prepare_host(ip, attach)?;
         if !shield.is_native(&interface) {
             self.place_carrier(&interface, shield, attach)?;
         }
@@ -215,14 +224,15 @@ impl Bypass {
         Ok(interface)
     }
 
-    fn prepare_host(&mut self, ip: IpAddr) -> Result<()> {
+    fn prepare_host(&mut self, ip: IpAddr, attach: bool) -> Result<()> {
         if ip.is_ipv4() {
+            ensure!(attach || sysctl::read(FORWARDING_V4)? != 0, "{NOBODY_YET}");
             self.sysctls.set(FORWARDING_V4, 1).with_context(|| {
                 format!("where /proc/sys is read-only (containers), start with {FORWARDING_V4}=1")
             })?;
             return Ok(());
         }
-        let is_on = super::sysctl::read(FORWARDING_V6)? != 0;
+        let is_on = sysctl::read(FORWARDING_V6)? != 0;
         ensure!(
             is_on,
             "for IPv6, {FORWARDING_V6} has to be 1 (whoever sets it loses default routes that were \
@@ -244,7 +254,7 @@ impl Bypass {
         {
             bail!("{why}");
         }
-        ensure!(attach, "no session has proved itself yet");
+        ensure!(attach, "{NOBODY_YET}");
         match shield.carry_at(interface) {
             Ok(carrier) => {
                 log::info!(

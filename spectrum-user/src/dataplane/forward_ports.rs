@@ -41,11 +41,20 @@ const XDP_FEATURES: u16 = 3;
 /// `NETDEV_XDP_ACT_NDO_XMIT`: XDP can send there at this moment.
 const CAN_SEND: u64 = 1 << 2;
 
-/// The interface by which this host reaches an address.
+/// The name of the interface by which this host reaches an address.
 ///
 /// # Errors
 /// There is no way there.
 pub fn towards(ip: IpAddr) -> io::Result<String> {
+    let name = if_indextoname(index_towards(ip)?)?;
+    name.into_string().map_err(io::Error::other)
+}
+
+/// The index of that interface.
+///
+/// # Errors
+/// There is no way there.
+pub fn index_towards(ip: IpAddr) -> io::Result<u32> {
     let (family, bytes) = match ip {
         IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
@@ -58,9 +67,9 @@ pub fn towards(ip: IpAddr) -> io::Result<String> {
     let route = ask(SockProtocol::NetlinkRoute, GET_ROUTE, &body, NEW_ROUTE)?;
     let output = find(route.get(ROUTE_INFO..).unwrap_or_default(), OUTPUT);
     let index = output.and_then(|value| bytes_at(value, 0));
-    let index = index.ok_or_else(|| io::Error::other("the kernel names no interface"))?;
-    let name = if_indextoname(u32::from_ne_bytes(index))?;
-    name.into_string().map_err(io::Error::other)
+    index
+        .map(u32::from_ne_bytes)
+        .ok_or_else(|| io::Error::other("the kernel names no interface"))
 }
 
 /// Can XDP send to this interface at this moment?

@@ -32,6 +32,8 @@ pub struct Route {
     /// Of the proxy's socket to the origin.
     pub outside: SocketAddr,
     pub origin: SocketAddr,
+    /// Index of the interface by which the origin's answers have to come; 0 if it may be any.
+    pub interface: u32,
 }
 
 impl Route {
@@ -90,10 +92,12 @@ impl Forwards {
         let inward = Ends {
             from: [route.client, route.edge],
             to: [route.outside, route.origin],
+            interface: 0,
         };
         let outward = Ends {
             from: [route.origin, route.outside],
             to: [route.edge, route.client],
+            interface: route.interface,
         };
         let tables = lock(&self.0.tables).clone();
         // The answers first: whoever is answered by the proxy meanwhile loses nothing.
@@ -226,6 +230,8 @@ impl Maps {
             sum.carried += cpu.carried;
             sum.odd_shape += cpu.odd_shape;
             sum.unfinished += cpu.unfinished;
+            sum.astray += cpu.astray;
+            sum.renewal += cpu.renewal;
             sum.expired += cpu.expired;
             sum.no_route += cpu.no_route;
             sum.too_big += cpu.too_big;

@@ -107,6 +107,23 @@ pub const MEASUREMENTS: &[Measurement] = &[
     },
 ];
 
+/// What is measured of those that carry datagrams.
+pub const DATAGRAMS: &[Measurement] = &[
+    Measurement {
+        name: "latency",
+        metrics: &[
+            lower("UDP ping-pong 64 B, 1 flow, p50", "µs"),
+            lower("UDP ping-pong 64 B, 1 flow, p99", "µs"),
+        ],
+        measure: |site| Ok(udp(site, 1, 1)?.map_or(vec![None; 2], latency)),
+    },
+    Measurement {
+        name: "echo",
+        metrics: &[higher("UDP echo 64 B, 32 flows", "1/s")],
+        measure: |site| Ok(vec![udp(site, 32, 16)?.map(|trips| trips.per_second)]),
+    },
+];
+
 const fn higher(name: &'static str, unit: &'static str) -> Metric {
     metric(name, unit, Better::Higher)
 }

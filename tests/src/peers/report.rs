@@ -73,6 +73,22 @@ pub struct Row {
 }
 
 impl Report {
+    /// For each metric a row of each subject, beside the one that it is compared with.
+    pub fn of_pairs(
+        metrics: &[Metric],
+        results: &Results,
+        pairs: &[(Subject, Option<Subject>)],
+    ) -> Self {
+        let rows = metrics.iter().flat_map(|metric| {
+            let rows = pairs.iter();
+            rows.filter_map(|(subject, other)| paired_row(metric, results, *subject, *other))
+        });
+        Self {
+            machine: machine(),
+            rows: rows.collect(),
+        }
+    }
+
     /// For each metric a row of Spectrum beside the better peer, and one without any proxy.
     pub fn new(metrics: &[Metric], results: &Results) -> Self {
         let rows = metrics.iter().flat_map(|metric| {
@@ -108,6 +124,26 @@ fn compared_row(metric: &Metric, results: &Results) -> Option<Row> {
     })
 }
 
+fn paired_row(
+    metric: &Metric,
+    results: &Results,
+    subject: Subject,
+    other: Option<Subject>,
+) -> Option<Row> {
+    let value = results.median(metric, subject)?;
+    let compared = other.and_then(|other| Some((other, results.median(metric, other)?)));
+    Some(Row {
+        name: format!("{} ({})", metric.name, subject.name()),
+        unit: metric.unit,
+        value,
+        compared_with: compared.map(|(other, _)| other.name()),
+        compared_value: compared.map(|(_, compared)| compared),
+        ratio: compared.map(|(_, compared)| value / compared),
+        goal: None,
+        met: None,
+    })
+}
+
 fn direct_row(metric: &Metric, results: &Results) -> Option<Row> {
     Some(Row {
         name: format!("{} (direct)", metric.name),
@@ -119,6 +155,32 @@ fn direct_row(metric: &Metric, results: &Results) -> Option<Row> {
         goal: None,
         met: None,
     })
+}
+
+/// Some subjects side by side, for people, in Markdown.
+pub fn table_of(metrics: &[Metric], results: &Results, subjects: &[Subject]) -> String {
+    let mut table = Table::new();
+    table.load_style(ASCII_MARKDOWN);
+    let names = subjects.iter().map(|subject| subject.name());
+    table.set_header(["", "unit"].into_iter().chain(names));
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for metric in metrics {
+        let medians = subjects.iter();
+        let medians = medians.map(|subject| figure(results.median(metric, *subject)));
+        table.add_row(head(metric).into_iter().chain(medians));
+    }
+    format!("{table}\n\n↑ higher is better, ↓ lower")
+}
+
+/// What a row begins with.
+fn head(metric: &Metric) -> [String; 2] {
+    let better = match metric.better {
+        Better::Higher => '↑',
+        Better::Lower => '↓',
+    };
+    [metric.name.to_owned(), format!("{} {better}", metric.unit)]
 }
 
 /// The same for people, in Markdown: every subject, and the ratio to the better peer.
@@ -134,12 +196,7 @@ pub fn table(metrics: &[Metric], results: &Results) -> String {
         let medians = Subject::ALL.map(|subject| figure(results.median(metric, subject)));
         let ratio = compared_row(metric, results).and_then(|row| row.ratio);
         let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
-        let better = match metric.better {
-            Better::Higher => '↑',
-            Better::Lower => '↓',
-        };
-        let head = [metric.name.to_owned(), format!("{} {better}", metric.unit)];
-        table.add_row(head.into_iter().chain(medians).chain([ratio]));
+        table.add_row(head(metric).into_iter().chain(medians).chain([ratio]));
     }
     format!("{table}\n\n↑ higher is better, ↓ lower; ratio: spectrum to the better peer")
 }

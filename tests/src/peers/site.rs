@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{self, Command, Stdio},
     time::Duration,
 };
@@ -81,21 +81,24 @@ impl Stage {
         })
     }
 
+    /// See [`Topology::behave_as_wires`].
+    ///
+    /// # Errors
+    /// Without the tool `ethtool`.
+    pub fn behave_as_wires(&self) -> Result<()> {
+        self.topology.behave_as_wires()
+    }
+
     pub fn idle_connections(&self) -> usize {
         self.capacity.idle
     }
 
     /// The command that runs a subject in the foreground, its configuration written.
     fn command(&self, subject: Subject) -> Result<Option<Command>> {
-        let edge = |program: &Path| self.topology.edge.command(program);
         let mut command = match subject {
-            Subject::Direct => return Ok(None),
-            Subject::Spectrum => {
-                let mut command = edge(&self.settings.spectrum);
-                command.arg("run").arg("--config");
-                command.arg(self.write_spectrum()?);
-                command
-            }
+            Subject::Direct | Subject::Dnat => return Ok(None),
+            Subject::Spectrum => self.spectrum("data_path = \"proxy\"")?,
+            Subject::SpectrumKernel => self.spectrum("data_path = \"kernel\"")?,
             Subject::Haproxy => self.haproxy("", "")?,
             Subject::HaproxyTuned => self.haproxy(&self.haproxy_tuning(), HAPROXY_SPLICES)?,
             Subject::Nginx => self.nginx("")?,
@@ -103,6 +106,14 @@ impl Stage {
         };
         command.current_dir(self.directory.path());
         Ok(Some(command))
+    }
+
+    /// `udp`: a key of the document for UDP.
+    fn spectrum(&self, udp: &str) -> Result<Command> {
+        let mut command = self.topology.edge.command(&self.settings.spectrum);
+        command.arg("run").arg("--config");
+        command.arg(self.write_spectrum(udp)?);
+        Ok(command)
     }
 
     fn haproxy(&self, global: &str, defaults: &str) -> Result<Command> {
@@ -133,21 +144,22 @@ impl Stage {
         Ok(command)
     }
 
-    fn write_spectrum(&self) -> Result<PathBuf> {
+    fn write_spectrum(&self, udp: &str) -> Result<PathBuf> {
         let own = [
             ("interface", EDGE_INTERFACE.to_owned()),
             ("pins", pin_directory().display().to_string()),
         ];
         fs::create_dir_all(self.directory.path().join("apps.d"))?;
-        for (transport, port) in [
-            ("tcp", ECHO),
-            ("tcp", SINK),
-            ("tcp", SOURCE),
-            ("udp", UDP_ECHO),
+        for (transport, port, keys) in [
+            ("tcp", ECHO, ""),
+            ("tcp", SINK, ""),
+            ("tcp", SOURCE, ""),
+            ("udp", UDP_ECHO, udp),
         ] {
             let own = [
                 ("transport", transport.to_owned()),
                 ("port", port.to_string()),
+                ("keys", keys.to_owned()),
             ];
             let template = include_str!("templates/spectrum-app.toml");
             self.write(&format!("apps.d/{transport}-{port}.toml"), template, &own)?;
@@ -208,6 +220,7 @@ pub struct Site<'stage> {
     pub subject: Subject,
     pub stage: &'stage Stage,
     _proxy: Option<Process>,
+    _translation: Option<Translation<'stage>>,
     _pins: Pins,
 }
 
@@ -218,6 +231,10 @@ impl<'stage> Site<'stage> {
     /// When it does not, or the run is interrupted.
     pub fn open(stage: &'stage Stage, subject: Subject) -> Result<Self> {
         let pins = Pins;
+        let translation = match subject {
+            Subject::Dnat => Some(Translation::begin(&stage.topology)?),
+            _ => None,
+        };
         let mut proxy = match stage.command(subject)? {
             None => None,
             Some(mut command) => {
@@ -237,6 +254,7 @@ impl<'stage> Site<'stage> {
             subject,
             stage,
             _proxy: proxy,
+            _translation: translation,
             _pins: pins,
         };
         site.run(Check {
@@ -252,7 +270,7 @@ impl<'stage> Site<'stage> {
     }
 
     pub fn is_proxied(&self) -> bool {
-        self.subject != Subject::Direct
+        !matches!(self.subject, Subject::Direct | Subject::Dnat)
     }
 
     /// Runs a load at the client.
@@ -345,6 +363,30 @@ fn answers(echo: SocketAddr) -> bool {
         stream.read_exact(&mut [0])
     };
     attempt().is_ok()
+}
+
+/// The edge gives packets for it the origin's address, and answers its own.
+struct Translation<'stage>(&'stage Topology);
+
+impl<'stage> Translation<'stage> {
+    fn begin(topology: &'stage Topology) -> Result<Self> {
+        let rules = format!(
+            "table ip bench {{
+               chain before {{ type nat hook prerouting priority dstnat;
+                 iifname {EDGE_INTERFACE} ip daddr {EDGE} dnat to {ORIGIN}; }}
+               chain after {{ type nat hook postrouting priority srcnat;
+                 ip daddr {ORIGIN} masquerade; }} }}"
+        );
+        topology.edge.nft(&rules)?;
+        Ok(Self(topology))
+    }
+}
+
+impl Drop for Translation<'_> {
+    fn drop(&mut self) {
+        // Gone with the namespace at the latest.
+        let _ = self.0.edge.nft("delete table ip bench");
+    }
 }
 
 /// Where Spectrum pins what it loads; what it leaves there goes with this value.

@@ -68,6 +68,18 @@ impl Topology {
         edge.offload(EDGE_INTERFACE, &["gro", "on"])?;
         Ok(topology)
     }
+
+    /// From now on datagrams have their checksums when they leave a host, and each device takes what XDP
+    /// sends, as with network cards.
+    ///
+    /// # Errors
+    /// Without the tool `ethtool`.
+    pub fn behave_as_wires(&self) -> Result<()> {
+        for (host, device) in [(&self.client, "c0"), (&self.origin, "o0")] {
+            host.offload(device, &["tx", "off", "gro", "on"])?;
+        }
+        self.edge.offload("e1", &["gro", "on"])
+    }
 }
 
 impl Drop for Topology {
@@ -178,6 +190,16 @@ impl Namespace {
             stdin.write_all(commands.as_bytes())?;
         }
         ensure!(ip.wait()?.success(), "ip failed on: {commands}");
+        Ok(())
+    }
+
+    /// Runs a command of nft(8).
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let status = self.command("nft").arg(rules).status()?;
+        ensure!(status.success(), "nft failed on: {rules}");
         Ok(())
     }
 

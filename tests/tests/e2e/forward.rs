@@ -15,7 +15,7 @@ use spectrum_tests::{
     origin::{self, port},
     topology::{
         BACK, ETH0, Host,
-        address::{EDGE, EDGE_V6, ORIGIN, ORIGIN_V6},
+        address::{ATTACKER, EDGE, EDGE_V6, ORIGIN, ORIGIN_V6},
     },
     wait,
 };
@@ -27,6 +27,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "forward::every_byte_arrives_both_ways",
         needs: &["ip"],
         run: every_byte_arrives_both_ways,
+    },
+    Case {
+        name: "forward::one_interface_is_enough",
+        needs: &["ip"],
+        run: one_interface_is_enough,
     },
     Case {
         name: "forward::the_books_are_those_of_the_proxy",
@@ -143,6 +148,26 @@ fn every_byte_arrives_both_ways() -> Result<()> {
         ensure!(path.path == "kernel" && path.why.is_none(), "{path:?}");
         let why = scene.site.run("why", &["203.0.113.10"])?;
         ensure!(why.contains("past the proxy"), "{why}");
+        Ok(())
+    })
+}
+
+/// Origin and clients lie behind the same, shielded interface.
+fn one_interface_is_enough() -> Result<()> {
+    let app = AppDocument {
+        origin: ATTACKER.into(),
+        ..echo_app()
+    };
+    played(&[app], |scene| {
+        let _echo = origin::udp_echo(&scene.lab.attacker, port::ECHO)?;
+        let socket = client(&scene)?;
+        become_known(&scene.site, &socket)?;
+        let before = carried(&scene)?;
+        for length in 0..1000 {
+            client::echo_datagram(&socket, &noise(length))?;
+        }
+        let after = carried(&scene)?;
+        ensure!(after - before >= 2 * 1000 - 4, "{before} {after}");
         Ok(())
     })
 }

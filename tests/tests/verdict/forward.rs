@@ -32,6 +32,7 @@ pub(crate) const ALL: &[(&str, Play)] = &[
     ),
     ("forward::what_is_odd_is_left_to_the_proxy", odd),
     ("forward::what_is_too_big_is_left_to_the_proxy", too_big),
+    ("forward::nobody_feigns_an_origin", nobody_feigns),
     (
         "forward::an_unknown_neighbour_is_left_to_the_kernel",
         no_neighbour,
@@ -53,6 +54,9 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0a];
 const ORIGIN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0b];
 const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x0c];
 const SENDER: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+
+/// By which every packet of a test run comes.
+const LOOPBACK: u32 = 1;
 
 /// The app `game` is carried, `vpn` is not.
 const GAME: u16 = 7000;
@@ -114,6 +118,7 @@ fn route(port: u16, origin: &str) -> Route {
         edge: SocketAddr::new(EDGE.parse().expect(EDGE), port),
         outside: at("10.0.0.1:51000"),
         origin: at(origin),
+        interface: LOOPBACK,
     }
 }
 
@@ -123,6 +128,7 @@ fn routes() -> [Route; 2] {
         edge: SocketAddr::new(EDGE_V6.parse().expect(EDGE_V6), GAME),
         outside: at("[fd00::1]:51000"),
         origin: at("[fd00::2]:5300"),
+        interface: LOOPBACK,
     };
     [route(GAME, "10.0.0.2:5300"), v6]
 }
@@ -325,6 +331,17 @@ fn too_big(host: &mut Host) -> Result<()> {
         host.left(&question(&route, &vec![7; MTU - headers + 1]), "too_big")?;
     }
     Ok(())
+}
+
+/// From where its packets never come.
+fn nobody_feigns(host: &mut Host) -> Result<()> {
+    let route = Route {
+        interface: LOOPBACK + 1,
+        ..route(GAME, "10.0.0.2:5300")
+    };
+    let _session = host.open(&route)?;
+    let answer = datagram(SENDER, [route.origin, route.outside], 64, b"answer");
+    host.left(&answer, "astray")
 }
 
 fn no_neighbour(host: &mut Host) -> Result<()> {

@@ -20,22 +20,24 @@ use spectrum_common::{
 use spectrum_ebpf::forward::Place;
 
 use super::{Carried, lock};
-use crate::dataplane::{error::Error, shared_words::SharedWords};
+use crate::dataplane::{clock, error::Error, shared_words::SharedWords};
 
 /// How long a place is left alone.
 const REST: Duration = Duration::from_secs(1);
 
 /// Words of a [`Forward`], and what each holds.
 const WORDS: usize = size_of::<Forward>() / size_of::<u64>();
-const DATAGRAMS: usize = 9;
-const BYTES: usize = 10;
-const LAST: usize = 11;
+const DATAGRAMS: usize = 11;
+const BYTES: usize = 12;
+const LAST: usize = 13;
 
 /// The two ends of a flow as it arrives, source first, and as it leaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) from: [SocketAddr; 2],
     pub(super) to: [SocketAddr; 2],
+    /// By which it has to arrive; 0 for any.
+    pub(super) interface: u32,
 }
 
 /// One filter's flows, for their one writer.
@@ -115,7 +117,12 @@ impl Table {
         let [a, b] = ends.from.map(|end| end.port().to_ne_bytes());
         let [c, d] = ends.to.map(|end| end.port().to_ne_bytes());
         let ports = u64::from_ne_bytes([a[0], a[1], b[0], b[1], c[0], c[1], d[0], d[1]]);
-        let words = addresses.into_iter().chain([ports, 0, 0, 0]);
+        let mut interface = [0; 8];
+        interface[..4].copy_from_slice(&ends.interface.to_ne_bytes());
+        let interface = u64::from_ne_bytes(interface);
+        let renewed = clock::monotonic_coarse_ns();
+        let rest = [ports, interface, renewed, 0, 0, 0, 0, 0];
+        let words = addresses.into_iter().chain(rest);
         for (word, value) in words.enumerate() {
             self.flows.set(word_of(index, word), value);
         }
@@ -177,6 +184,7 @@ impl Room {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "a number of flows")]
 mod tests {
     use super::*;
 
@@ -197,6 +205,7 @@ mod tests {
                 at("203.0.113.1:53"),
             ],
             to: [at("10.0.0.1:51000"), at("10.0.0.2:5300")],
+            interface: 7,
         }
     }
 
@@ -240,6 +249,11 @@ mod tests {
             assert_eq!(u64::from_ne_bytes(word(at / 8)), high);
             assert_eq!(u64::from_ne_bytes(word(at / 8 + 1)), low);
         }
+        let at = std::mem::offset_of!(Forward, interface);
+        assert_eq!(at % 8, 0);
+        assert_eq!(word(at / 8)[..4], 7_u32.to_ne_bytes());
+        let renewed = word(std::mem::offset_of!(Forward, renewed_ns) / 8);
+        assert_ne!(u64::from_ne_bytes(renewed), 0);
         assert_eq!(DATAGRAMS, std::mem::offset_of!(Forward, packets) / 8);
         assert_eq!(BYTES, std::mem::offset_of!(Forward, bytes) / 8);
         assert_eq!(LAST, std::mem::offset_of!(Forward, last_ns) / 8);
