@@ -27,6 +27,8 @@ mod proofs;
 mod relay;
 #[path = "proxy/routes.rs"]
 mod routes;
+#[path = "proxy/shortcuts.rs"]
+mod shortcuts;
 #[path = "proxy/stage.rs"]
 mod stage;
 #[path = "proxy/tls.rs"]

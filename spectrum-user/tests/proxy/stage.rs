@@ -21,7 +21,7 @@ use spectrum_user::{
         Timeouts, Transport, When,
     },
     event::{self, Kind, Record},
-    proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings},
+    proxy::{AppSnapshot, ApplyError, Changes, Drained, Proofs, Proxy, Settings, Shortcut},
     tls::Endpoints,
 };
 
@@ -58,15 +58,25 @@ impl Stage {
     }
 
     pub(crate) fn with_drain(drain: Duration, apps: &[App]) -> Self {
-        Self::start(2, drain, apps)
+        Self::start(2, drain, None, apps)
     }
 
     /// Where it matters that the kernel does not spread sources over workers.
     pub(crate) fn with_one_worker(apps: &[App]) -> Self {
-        Self::start(1, Duration::from_secs(5), apps)
+        Self::start(1, Duration::from_secs(5), None, apps)
     }
 
-    fn start(workers: usize, drain: Duration, apps: &[App]) -> Self {
+    /// With somebody who may carry datagrams past the proxy.
+    pub(crate) fn with_shortcut(apps: &[App], shortcut: Arc<dyn Shortcut>) -> Self {
+        Self::start(1, Duration::from_secs(5), Some(shortcut), apps)
+    }
+
+    fn start(
+        workers: usize,
+        drain: Duration,
+        shortcut: Option<Arc<dyn Shortcut>>,
+        apps: &[App],
+    ) -> Self {
         take_turn();
         // The first runtime opens what the process keeps for ever.
         block_on(async {});
@@ -77,7 +87,7 @@ impl Stage {
                 workers,
                 drain,
                 dns_servers: Vec::new(),
-                shortcut: None,
+                shortcut,
             };
             Proxy::start(settings, sink).unwrap()
         };
