@@ -56,6 +56,10 @@ pub(super) struct Bypass {
     refused: BTreeMap<String, (String, Instant)>,
     /// What was found for each app.
     found: BTreeMap<AppId, Result<(), String>>,
+    /// What was said of apps that demand more than can be.
+    said: BTreeMap<AppId, String>,
+    /// There was nothing to do, and nothing is left of what was done.
+    is_idle: bool,
 }
 
 /// What the proxy sees of it.
@@ -108,6 +112,8 @@ impl Bypass {
             base: None,
             refused: BTreeMap::new(),
             found: BTreeMap::new(),
+            said: BTreeMap::new(),
+            is_idle: false,
         }
     }
 
@@ -127,11 +133,18 @@ impl Bypass {
             .retain(|carrier| !interfaces.iter().any(|name| name == carrier.interface()));
     }
 
-    /// Refuses a configuration in which the filters cannot do what an app asks of them.
+    /// Refuses a configuration in which the filters cannot do what an app asks of them. What interfaces can
+    /// that are yet to be shielded is seen when they are.
     pub(super) fn ensure(&mut self, config: &Config, shield: &mut Shield) -> Result<()> {
+        let names = shield.names();
+        let mut wanted = config.host.interfaces.iter();
+        if !wanted.all(|interface| names.contains(interface)) {
+            return Ok(());
+        }
+        let clients = towards_clients(config, shield);
         for app in config.apps.iter().filter(|app| is_forced(app)) {
             for ip in configured(app) {
-                let way = self.way(ip, config, shield, true);
+                let way = self.way(ip, &clients, shield, true);
                 way.with_context(|| {
                     format!(
                         "app {}: data_path = \"kernel\", but datagrams for {ip} have to go through \
@@ -153,7 +166,13 @@ impl Bypass {
 
     fn try_keep(&mut self, config: &Config, shield: &mut Shield) -> Result<()> {
         let carried = config.apps.iter().filter(|app| app.may_be_carried());
+        let carried: Vec<&App> = carried.map(AsRef::as_ref).collect();
         let live = self.forwards.origins();
+        if carried.is_empty() && live.is_empty() {
+            return self.rest(shield);
+        }
+        self.is_idle = false;
+        let clients = towards_clients(config, shield);
         let base = shield.names().first().cloned();
         if self.base != base {
             self.carriers.clear();
@@ -162,13 +181,13 @@ impl Bypass {
         self.found.clear();
         let mut towards_origins = BTreeSet::new();
         let mut routed = BTreeSet::new();
-        for app in carried {
+        for &app in &carried {
             let origins: BTreeSet<IpAddr> = configured(app).collect();
             let mut found = Err("its origins are not known yet".to_owned());
             for ip in origins {
                 let attach = live.contains_key(&ip) || is_forced(app);
                 routed.extend(forward_ports::towards(ip));
-                match self.way(ip, config, shield, attach) {
+                match self.way(ip, &clients, shield, attach) {
                     Ok(interface) => {
                         towards_origins.insert(interface);
                         found = Ok(());
@@ -177,36 +196,67 @@ impl Bypass {
                     Err(_) => {}
                 }
             }
+            if app.origins.lookup.is_none() {
+                self.complain(app, &found);
+            }
             self.found.insert(app.id, found);
         }
         // Origins that a name leads to, and those of sessions whose app has changed since.
         for &ip in live.keys() {
             routed.extend(forward_ports::towards(ip));
-            towards_origins.extend(self.way(ip, config, shield, true));
+            towards_origins.extend(self.way(ip, &clients, shield, true));
         }
-        for app in config.apps.iter().filter(|app| app.may_be_carried()) {
+        for app in carried {
             if app.origins.lookup.is_some() && !towards_origins.is_empty() {
                 self.found.insert(app.id, Ok(()));
             }
         }
         self.carriers
             .retain(|carrier| routed.contains(carrier.interface()));
-        let mut ports = towards_clients(config, shield);
+        let mut ports = clients;
         ports.extend(towards_origins);
         shield.send_to(&ports.into_iter().collect::<Vec<_>>())?;
         shield.hold_forwards(!live.is_empty())
     }
 
+    /// There is nothing to carry.
+    fn rest(&mut self, shield: &mut Shield) -> Result<()> {
+        self.found.clear();
+        if !self.is_idle {
+            self.end(shield)?;
+            self.is_idle = true;
+        }
+        Ok(())
+    }
+
+    /// Says once why an app does not get what it demands.
+    fn complain(&mut self, app: &App, found: &Result<(), String>) {
+        match found {
+            Err(why) if is_forced(app) && self.said.get(&app.id) != Some(why) => {
+                log::warn!(
+                    "{}: data_path is kernel, but datagrams go through the proxy: {why}",
+                    app.name
+                );
+                self.said.insert(app.id, why.clone());
+            }
+            Err(_) => {}
+            Ok(()) => {
+                self.said.remove(&app.id);
+            }
+        }
+    }
+
     /// The interface by which the filters can send to an origin, and by which its answers come.
+    /// `clients`: the interfaces through which they can answer.
     fn way(
         &mut self,
         ip: IpAddr,
-        config: &Config,
+        clients: &BTreeSet<String>,
         shield: &mut Shield,
         attach: bool,
     ) -> Result<String> {
         ensure!(
-            !towards_clients(config, shield).is_empty(),
+            !clients.is_empty(),
             "no shielded interface is in native mode with a driver that lets XDP send (a veth pair \
              needs a native XDP program or `ethtool -K … gro on` at its other end)"
         );

@@ -372,10 +372,15 @@ impl<'stage> Translation<'stage> {
     fn begin(topology: &'stage Topology) -> Result<Self> {
         let rules = format!(
             "table ip bench {{
-               chain before {{ type nat hook prerouting priority dstnat;
-                 iifname {EDGE_INTERFACE} ip daddr {EDGE} dnat to {ORIGIN}; }}
-               chain after {{ type nat hook postrouting priority srcnat;
-                 ip daddr {ORIGIN} masquerade; }} }}"
+               chain before {{
+                 type nat hook prerouting priority dstnat;
+                 iifname {EDGE_INTERFACE} ip daddr {EDGE} dnat to {ORIGIN}
+               }}
+               chain after {{
+                 type nat hook postrouting priority srcnat;
+                 ip daddr {ORIGIN} masquerade
+               }}
+             }}"
         );
         topology.edge.nft(&rules)?;
         Ok(Self(topology))

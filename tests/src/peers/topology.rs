@@ -205,6 +205,8 @@ impl Namespace {
 
     fn offload(&self, device: &str, features: &[&str]) -> Result<()> {
         let mut ethtool = self.command("ethtool");
+        // What else changes with them is not for whoever reads the result.
+        ethtool.stdout(Stdio::null());
         let status = ethtool.arg("-K").arg(device).args(features).status()?;
         ensure!(
             status.success(),

@@ -250,6 +250,8 @@ fn bpftool_prints_named_fields() -> Result<()> {
             ("apps", &["blocklist", "packet_rate", "per_second"]),
             ("edges", &["halves_be", "tcp_directory"]),
             ("settings", &["abi_version", "ticks_per_second"]),
+            ("forwards", &["new_destination_port", "renewed_ns"]),
+            ("forward_counts", &["carried", "no_neighbour"]),
         ] {
             let pin = scene.lab.pin_dir().join(FRONT).join(map);
             let output = Command::new("bpftool")
