@@ -188,9 +188,11 @@ impl Daemon {
         };
         let (events, event_log) =
             event::Writer::start(&config.host.events).context("cannot open the event log")?;
-        // Before any session can take a port that an earlier daemon's had.
-        forwards::halt(&config.host.pin_dir);
-        let mut bypass = Bypass::new(&config.host.control_socket);
+        if predecessor.is_none() {
+            // Before any session can take a port that an earlier daemon's had.
+            forwards::halt(&config.host.pin_dir);
+        }
+        let mut bypass = Bypass::new(control_socket);
         let proxy = Proxy::start(
             proxy::Settings {
                 workers: predecessor
@@ -213,15 +215,12 @@ impl Daemon {
         others.adopt(draft, &config);
         events.learn(others.databases.places());
         let mut shield = Shield::raise(&config, others.say(&config))?;
-        bypass.follow(&shield);
-        if let Err(error) = bypass.ensure(&config, &mut shield) {
-            note(
-                bypass.end(&mut shield),
-                "cannot restore the settings of the host",
-            );
-            shield.undo();
-            return Err(error);
+        match &predecessor {
+            // Its program is where ours would be, until it gives way.
+            Some(_) => {}
+            None => bypass.begin(&config, &mut shield)?,
         }
+        bypass.follow(&shield);
         let handshake = Handshake::new(control_socket);
         let mitigator = Mitigator::start(&config, &mut shield, events.clone())?;
         let predecessor = match predecessor {
@@ -330,7 +329,8 @@ impl Daemon {
         }
         self.captures.end("the daemon stops");
         if self.heir.is_some() {
-            // What they would answer or read is another daemon's now.
+            // What they would answer, read or carry is another daemon's now.
+            self.bypass.leave();
             self.tasks.shutdown().await;
             self.requests.close();
             while self.requests.try_recv().is_ok() {}

@@ -127,6 +127,21 @@ impl Bypass {
         self.forwards.follow(shield.forward_tables());
     }
 
+    /// At the start: refuses what [`ensure`](Self::ensure) does, and leaves nothing behind then.
+    pub(super) fn begin(&mut self, config: &Config, shield: &mut Shield) -> Result<()> {
+        self.ensure(config, shield).inspect_err(|_| {
+            if let Err(error) = self.end(shield) {
+                log::error!("cannot restore the settings of the host: {error:#}");
+            }
+            shield.undo();
+        })
+    }
+
+    /// Leaves interfaces and settings to the daemon that has taken over.
+    pub(super) fn leave(&mut self) {
+        self.carriers.clear();
+    }
+
     /// Makes room on interfaces that are to be shielded.
     pub(super) fn release(&mut self, interfaces: &[String]) {
         self.carriers

@@ -231,10 +231,8 @@ impl<'stage> Site<'stage> {
     /// When it does not, or the run is interrupted.
     pub fn open(stage: &'stage Stage, subject: Subject) -> Result<Self> {
         let pins = Pins;
-        let translation = match subject {
-            Subject::Dnat => Some(Translation::begin(&stage.topology)?),
-            _ => None,
-        };
+        let translation = (subject == Subject::Dnat).then(|| Translation::begin(&stage.topology));
+        let translation = translation.transpose()?;
         let mut proxy = match stage.command(subject)? {
             None => None,
             Some(mut command) => {

@@ -5,6 +5,8 @@ use std::{
     fs,
     net::{SocketAddr, UdpSocket},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -57,6 +59,11 @@ pub(crate) const CASES: &[Case] = &[
         name: "forward::a_reload_loses_nothing",
         needs: &["ip"],
         run: a_reload_loses_nothing,
+    },
+    Case {
+        name: "forward::an_upgrade_takes_sessions_along",
+        needs: &["ip"],
+        run: an_upgrade_takes_sessions_along,
     },
     Case {
         name: "forward::another_origin_takes_over_from_one_that_is_gone",
@@ -208,7 +215,7 @@ fn books(path: &str) -> Result<Books> {
         for number in 0..500_usize {
             client::echo_datagram(&socket, &noise(number))?;
             let due = Duration::from_millis(number as u64 * 10);
-            std::thread::sleep(due.saturating_sub(begun.elapsed()));
+            thread::sleep(due.saturating_sub(begun.elapsed()));
         }
         let is_carried = carried(&scene)? > 0;
         ensure!(
@@ -326,7 +333,7 @@ fn a_session_lives_as_long_as_its_traffic() -> Result<()> {
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until {
             client::echo_datagram(&socket, b"still here")?;
-            std::thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
         let proxy = scene.site.status()?.proxy();
         ensure!((proxy.total, proxy.active) == (1, 1), "{proxy:?}");
@@ -358,7 +365,7 @@ fn a_reload_loses_nothing() -> Result<()> {
             })?;
             for _ in 0..200 {
                 client::echo_datagram(&socket, &noise(100 + round))?;
-                std::thread::sleep(Duration::from_millis(2));
+                thread::sleep(Duration::from_millis(2));
             }
         }
         // Not even if it has to go through the proxy from now on, or no more.
@@ -380,6 +387,43 @@ fn a_reload_loses_nothing() -> Result<()> {
         }
         let proxy = scene.site.status()?.app(APP)?.proxy()?.clone();
         ensure!(proxy.total == 1, "a second session: {proxy:?}");
+        Ok(())
+    })
+}
+
+/// Sessions are carried by the old daemon, pass through the proxies, and are carried by the new one.
+fn an_upgrade_takes_sessions_along() -> Result<()> {
+    played(&[echo_app()], |scene| {
+        let Scene {
+            lab, site, daemon, ..
+        } = scene;
+        let _echo = origin::udp_echo(&lab.origin, port::ECHO)?;
+        let socket = client::udp(&lab.client, None, (EDGE, port::ECHO).into())?;
+        become_known(&site, &socket)?;
+        let is_over = AtomicBool::new(false);
+        let new = thread::scope(|scope| {
+            let playing = scope.spawn(|| {
+                let mut sent = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    client::echo_datagram(&socket, &noise(100))?;
+                    sent += 1;
+                    thread::sleep(Duration::from_millis(1));
+                }
+                anyhow::Ok(sent)
+            });
+            let new = site.start_with(|command| {
+                command.arg("--upgrade");
+            });
+            is_over.store(true, Ordering::Relaxed);
+            let sent: u64 = playing.join().unwrap()?;
+            ensure!(sent > 10, "{sent} datagrams");
+            new
+        })?;
+        drop(daemon);
+        become_known(&site, &socket)?;
+        let proxy = site.status()?.proxy();
+        ensure!(proxy.active == 1, "{proxy:?}");
+        drop(new);
         Ok(())
     })
 }

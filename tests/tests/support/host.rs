@@ -54,7 +54,3 @@ pub(crate) fn ip(lines: &str) -> Result<()> {
 pub(crate) fn set_sysctl(key: &str, value: &str) -> Result<()> {
     Ok(fs::write(format!("/proc/sys/net/ipv4/{key}"), value)?)
 }
-
-pub(crate) fn set_sysctl_v6(key: &str, value: &str) -> Result<()> {
-    Ok(fs::write(format!("/proc/sys/net/ipv6/{key}"), value)?)
-}

@@ -1,7 +1,7 @@
 //! Datagrams of known sessions, on a host that knows the ways: what leaves, and what is left to the
 //! proxy.
 
-use std::{net::SocketAddr, thread};
+use std::{fs, net::SocketAddr, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::PacketBuilder;
@@ -90,7 +90,7 @@ pub(crate) fn on_a_host(play: Play) -> Result<()> {
             gateway = mac(GATEWAY_MAC),
         ))?;
         host::set_sysctl("conf/lo/forwarding", "1")?;
-        host::set_sysctl_v6("conf/lo/forwarding", "1")?;
+        fs::write("/proc/sys/net/ipv6/conf/lo/forwarding", "1")?;
         let mut fixture = Fixture::new(Mode::Enforce)?;
         let forwards = Forwards::default();
         forwards.follow(vec![fixture.filter().forward_table()?]);

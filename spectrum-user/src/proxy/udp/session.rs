@@ -161,6 +161,9 @@ impl Session {
         if let Some(task) = self.task.take() {
             task.abort();
         }
+        if let Some(news) = self.carriage.close() {
+            self.book(news);
+        }
         let books = self.account.leave()?;
         let listener = ListenerNote {
             bind: self.edge.bind(),
