@@ -45,6 +45,16 @@ const FORWARDING_V6: &str = "net.ipv6.conf.lo.forwarding";
 /// Nothing of the host is changed before it is of use.
 const NOBODY_YET: &str = "no session has proved itself yet";
 
+/// Where the program may be attached that is missing on the way to an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attach {
+    /// Nothing of the host is changed.
+    Nowhere,
+    /// Where nobody notices. A network card may drop its link for a moment.
+    Virtual,
+    Anywhere,
+}
+
 pub(super) struct Bypass {
     forwards: Forwards,
     sysctls: Sysctls,
@@ -159,7 +169,7 @@ impl Bypass {
         let clients = towards_clients(config, shield);
         for app in config.apps.iter().filter(|app| is_forced(app)) {
             for ip in configured(app) {
-                let way = self.way(ip, &clients, shield, true);
+                let way = self.way(ip, &clients, shield, Attach::Anywhere);
                 way.with_context(|| {
                     format!(
                         "app {}: data_path = \"kernel\", but datagrams for {ip} have to go through \
@@ -200,7 +210,11 @@ impl Bypass {
             let origins: BTreeSet<IpAddr> = configured(app).collect();
             let mut found = Err("its origins are not known yet".to_owned());
             for ip in origins {
-                let attach = live.contains_key(&ip) || is_forced(app);
+                let attach = match live.contains_key(&ip) {
+                    _ if is_forced(app) => Attach::Anywhere,
+                    true => Attach::Virtual,
+                    false => Attach::Nowhere,
+                };
                 routed.extend(forward_ports::towards(ip));
                 match self.way(ip, &clients, shield, attach) {
                     Ok(interface) => {
@@ -217,9 +231,14 @@ impl Bypass {
             self.found.insert(app.id, found);
         }
         // Origins that a name leads to, and those of sessions whose app has changed since.
+        let attach = if carried.iter().any(|app| is_forced(app)) {
+            Attach::Anywhere
+        } else {
+            Attach::Virtual
+        };
         for &ip in live.keys() {
             routed.extend(forward_ports::towards(ip));
-            towards_origins.extend(self.way(ip, &clients, shield, true));
+            towards_origins.extend(self.way(ip, &clients, shield, attach));
         }
         for app in carried {
             if app.origins.lookup.is_some() && !towards_origins.is_empty() {
@@ -268,7 +287,7 @@ impl Bypass {
         ip: IpAddr,
         clients: &BTreeSet<String>,
         shield: &mut Shield,
-        attach: bool,
+        attach: Attach,
     ) -> Result<String> {
         ensure!(
             !clients.is_empty(),
@@ -289,9 +308,12 @@ impl Bypass {
         Ok(interface)
     }
 
-    fn prepare_host(&mut self, ip: IpAddr, attach: bool) -> Result<()> {
+    fn prepare_host(&mut self, ip: IpAddr, attach: Attach) -> Result<()> {
         if ip.is_ipv4() {
-            ensure!(attach || sysctl::read(FORWARDING_V4)? != 0, "{NOBODY_YET}");
+            ensure!(
+                attach != Attach::Nowhere || sysctl::read(FORWARDING_V4)? != 0,
+                "{NOBODY_YET}"
+            );
             self.sysctls.set(FORWARDING_V4, 1).with_context(|| {
                 format!("where /proc/sys is read-only (containers), start with {FORWARDING_V4}=1")
             })?;
@@ -306,7 +328,12 @@ impl Bypass {
         Ok(())
     }
 
-    fn place_carrier(&mut self, interface: &str, shield: &mut Shield, attach: bool) -> Result<()> {
+    fn place_carrier(
+        &mut self,
+        interface: &str,
+        shield: &mut Shield,
+        attach: Attach,
+    ) -> Result<()> {
         let mut carriers = self.carriers.iter();
         if carriers.any(|carrier| carrier.interface() == interface) {
             return Ok(());
@@ -319,7 +346,12 @@ impl Bypass {
         {
             bail!("{why}");
         }
-        ensure!(attach, "{NOBODY_YET}");
+        ensure!(attach != Attach::Nowhere, "{NOBODY_YET}");
+        ensure!(
+            attach == Attach::Anywhere || forward_ports::is_virtual(interface)?,
+            "{interface}: to attach a program may interrupt its link: list it in `interfaces`, or set \
+             data_path = \"kernel\""
+        );
         match shield.carry_at(interface) {
             Ok(carrier) => {
                 log::info!(

@@ -72,6 +72,14 @@ pub fn index_towards(ip: IpAddr) -> io::Result<u32> {
         .ok_or_else(|| io::Error::other("the kernel names no interface"))
 }
 
+/// Is there no card behind this interface whose link a program could interrupt?
+///
+/// # Errors
+/// There is no such interface.
+pub fn is_virtual(name: &str) -> Result<bool, Error> {
+    interface::has_driver(name, interface::VETH)
+}
+
 /// Can XDP send to this interface at this moment?
 ///
 /// The kernel says so itself (6.3). An earlier one does not: there it can to those drivers that are known
