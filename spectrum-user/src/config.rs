@@ -10,6 +10,7 @@ mod errors;
 mod feed;
 mod health;
 mod host;
+mod limits;
 mod origins;
 mod place;
 mod prefix;
@@ -29,14 +30,15 @@ use std::{
 };
 
 pub use app::{
-    App, AppId, Connectivity, DataPath, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol,
-    Timeouts, Transport,
+    App, AppId, Connectivity, DataPath, EdgeIps, HeaderOn, PortRange, ProxyProtocol, Timeouts,
+    Transport,
 };
 pub use document::{AppDocument, HostDocument};
 pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
 pub use health::{Check, CheckKind, Exchange, Health};
 pub use host::{EventOutput, Host, SynAnswers, XdpMode};
+pub use limits::{ConnectionRate, Limits, NewConnections};
 pub use origins::{Balance, Lookup, Member, Origin, Origins, Records, SourceAddress};
 pub use place::{Admission, Geo};
 pub use prefix::{PrefixError, parse_prefix};

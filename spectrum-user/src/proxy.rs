@@ -53,7 +53,7 @@ pub use routes::RouteSnapshot;
 pub use service::AppSnapshot;
 pub use shortcut::{Carried, Passage, Route, Shortcut};
 pub use socket::{Handshake, handshake_of};
-pub use stats::Totals;
+pub use stats::{Refusals, Totals};
 pub use succession::{Left, ListenerNote, SessionNote};
 pub use tasks::Drained;
 use tasks::FOR_EVER;

@@ -9,8 +9,9 @@
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use spectrum_user::config::{
-    self, App, AppDocument, AppId, Balance, Config, Connectivity, EdgeIps, HeaderOn, HostDocument,
-    Mode, PortRange, ProxyProtocol, Rate, Records, SourceAddress, Transport, When,
+    self, App, AppDocument, AppId, Balance, Config, ConnectionRate, Connectivity, EdgeIps,
+    HeaderOn, HostDocument, Mode, NewConnections, PortRange, ProxyProtocol, Rate, Records,
+    SourceAddress, Transport, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -124,7 +125,9 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
     assert_eq!(app.timeouts.connect, Duration::from_secs(5));
     assert_eq!(app.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(app.limits.connections, 100_000);
+    assert_eq!(app.limits.connections_per_prefix, 100_000);
     assert_eq!(app.limits.connections_per_source, 1_000);
+    assert_eq!(app.limits.new_connections, NewConnections::default());
     let protection = app.protection;
     assert_eq!(protection.blocklist, Mode::Enforce);
     assert_eq!(protection.allowlist, Mode::Off);
@@ -177,6 +180,7 @@ fn fields_do_what_they_say() {
          modified_on = \"2026-01-31T12:00:00+01:00\"\n\
          [limits]\n\
          connections = 10\n\
+         new_connections_per_second = { app = 7, per_source = 2, per_source_burst = 9 }\n\
          [origins]\n\
          balance = \"lowest-latency\"\n\
          weights = { \"tcp://192.0.2.1:3000-4000\" = 9 }\n\
@@ -209,7 +213,12 @@ fn fields_do_what_they_say() {
     let pool = ["192.0.2.100", "192.0.2.101"].map(|ip| ip.parse().unwrap());
     assert_eq!(app.origins.source, SourceAddress::Pool(pool.to_vec()));
     assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
-    assert_eq!(app.limits.connections_per_source, 10);
+    let limits = app.limits;
+    assert_eq!(limits.connections_per_prefix, 10);
+    assert_eq!(limits.connections_per_source, 10);
+    let rate = |per_second, burst| Some(ConnectionRate { per_second, burst });
+    assert_eq!(limits.new_connections.app, rate(7, 14));
+    assert_eq!(limits.new_connections.per_source, rate(2, 9));
     let protection = app.protection;
     let block = ["10.0.0.0/8", "192.0.2.7/32"].map(|prefix| prefix.parse().unwrap());
     assert_eq!(protection.block, block);

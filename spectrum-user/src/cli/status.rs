@@ -1,6 +1,7 @@
 //! `spectrum status`: from the daemon, or from the pins alone while none runs.
 
 mod certificates;
+mod limits;
 
 use std::{collections::BTreeMap, iter, process::ExitCode, time::Duration};
 
@@ -98,6 +99,7 @@ impl Shown {
         text += &certificates::text(&self.status.apps);
         text += &challenges(&self.status.apps);
         text += &strays(&self.status.apps);
+        text += &limits::text(&self.status.apps);
         text += &reasons(&self.status);
         text += &amplification(&self.status.apps);
         text += &data_paths(&self.status);

@@ -7,6 +7,7 @@ use sha2::Digest as _;
 
 use super::{
     health::Health,
+    limits::Limits,
     origins::{Origin, Origins},
     protection::Protection,
     routing::Routing,
@@ -280,13 +281,4 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// Without a byte in either direction. A TCP connection is closed; a UDP session expires.
     pub idle: Duration,
-}
-
-/// Bounds on what the proxy holds open; 0 never occurs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// TCP connections, or UDP sessions, of the whole app at once.
-    pub connections: u32,
-    /// The same for one source (IPv6: for a /64).
-    pub connections_per_source: u32,
 }

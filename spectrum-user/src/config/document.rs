@@ -4,6 +4,7 @@
 
 mod bounds;
 mod health;
+mod limits;
 mod origins;
 mod routing;
 mod tls;
@@ -26,6 +27,7 @@ use super::{
 use crate::geo::Country;
 use bounds::{AmplificationTable, CeilingTable, DatagramsTable};
 use health::HealthTable;
+use limits::LimitsTable;
 use origins::{LookupTable, OriginsTable};
 use routing::RoutingTable;
 use tls::{ClientTlsTable, OriginTlsTable};
@@ -115,12 +117,6 @@ struct Dns<'a> {
 enum EdgeIpsTable<'a> {
     Dynamic { connectivity: &'static str },
     Static { ips: &'a [std::net::IpAddr] },
-}
-
-#[derive(Serialize)]
-struct LimitsTable {
-    connections: u32,
-    connections_per_source: u32,
 }
 
 #[derive(Serialize)]
@@ -322,10 +318,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 .tls
                 .as_ref()
                 .and_then(|tls| Some(tls.origin.as_ref()?.into())),
-            limits: LimitsTable {
-                connections: app.limits.connections,
-                connections_per_source: app.limits.connections_per_source,
-            },
+            limits: app.limits.into(),
             timeouts: TimeoutsTable {
                 connect: (!is_udp).then_some(app.timeouts.connect),
                 handshake: app.reads_first().then_some(app.timeouts.handshake),

@@ -5,6 +5,7 @@ mod app;
 mod feeds;
 mod health;
 mod host;
+mod limits;
 mod origins;
 mod places;
 mod protection;

@@ -65,10 +65,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
         },
-        limits: Limits {
-            connections: 1,
-            connections_per_source: 1,
-        },
+        limits: Limits::NONE,
         ip_firewall: true,
         protection: Protection {
             block: Vec::new(),

@@ -61,6 +61,8 @@ pub struct Record {
     pub origin_tls_status: TlsStatus,
     #[serde(serialize_with = "as_proxy_protocol")]
     pub proxy_protocol: ProxyProtocol,
+    /// The limit that is reached, where the status says that one is.
+    pub reason: &'static str,
     pub status: Status,
     pub timestamp: Timestamp,
 }

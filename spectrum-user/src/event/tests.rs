@@ -47,6 +47,7 @@ pub(super) fn record() -> Record {
         origin_tls_protocol: "",
         origin_tls_status: TlsStatus::Unknown,
         proxy_protocol: ProxyProtocol::V2,
+        reason: "connections",
         status: Status::DENIED,
         timestamp: at,
     }
@@ -54,7 +55,7 @@ pub(super) fn record() -> Record {
 
 /// Whoever parses the log today goes on to parse it.
 #[test]
-fn a_record_has_the_31_documented_fields() {
+fn a_record_has_the_32_documented_fields() {
     let json = serde_json::to_value(record()).unwrap();
     let mut names: Vec<_> = json
         .as_object()
@@ -68,7 +69,7 @@ fn a_record_has_the_31_documented_fields() {
         ClientTlsClientHelloServerName ClientTlsProtocol ClientTlsStatus ColoCode \
         ConnectTimestamp DisconnectTimestamp Event IpFirewall OriginBytes OriginIP OriginPort \
         OriginProto OriginTcpRtt OriginTlsCipher OriginTlsFingerprint OriginTlsMode \
-        OriginTlsProtocol OriginTlsStatus ProxyProtocol Status Timestamp";
+        OriginTlsProtocol OriginTlsStatus ProxyProtocol Reason Status Timestamp";
     assert_eq!(names, documented.split_whitespace().collect::<Vec<_>>());
     assert_eq!(json["Application"], "ab".repeat(16));
     assert_eq!(json["ClientIP"], "192.0.2.7");

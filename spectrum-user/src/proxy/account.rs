@@ -11,7 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
-    limits::{self, Full, Permit},
+    limits::{self, Limit, Permit},
     service::{Serving, Share},
     shortcut::Shortcut,
     succession::SessionNote,
@@ -82,9 +82,9 @@ impl Account {
         share: &Rc<Share>,
         serving: Arc<Serving>,
         client: SocketAddr,
-    ) -> Result<Self, (Full, Arc<Serving>)> {
+    ) -> Result<Self, (Limit, Arc<Serving>)> {
         let admission = &share.service.admission;
-        match admission.admit(client.ip(), &serving.app.limits) {
+        match admission.admit(client.ip(), &serving.app.limits, &serving.rates) {
             Ok(permit) => {
                 share.stats().connections.add(1);
                 let account = Self {
@@ -105,7 +105,7 @@ impl Account {
                 }
                 Ok(account)
             }
-            Err(full) => Err((full, serving)),
+            Err(limit) => Err((limit, serving)),
         }
     }
 
@@ -284,20 +284,17 @@ impl Drop for Account {
 }
 
 /// Counts and reports a client that a limit refused.
-pub(super) fn refuse(share: &Share, app: &App, client: SocketAddr, full: Full) {
-    log::debug!("{}: {client} refused: limit reached: {full:?}", app.name);
-    share.stats().refused.add(1);
+pub(super) fn refuse(share: &Share, app: &App, client: SocketAddr, limit: Limit) {
+    log::debug!("{}: {client} refused: {}", app.name, limit.word());
+    share.stats().refuse(limit);
     let events = &share.service.events;
     if events.is_wanted() {
         let now = Timestamp::now();
-        events.send(record(
-            share,
-            app,
-            client,
-            Kind::ClientFiltered,
-            Status::DENIED,
-            now,
-        ));
+        let kind = Kind::ClientFiltered;
+        events.send(Record {
+            reason: limit.word(),
+            ..record(share, app, client, kind, Status::DENIED, now)
+        });
     }
 }
 
@@ -340,6 +337,7 @@ fn record(
         origin_tls_protocol: "",
         origin_tls_status: TlsStatus::Unknown,
         proxy_protocol: app.proxy_protocol,
+        reason: "",
         status,
         timestamp,
     }

@@ -43,6 +43,13 @@ impl From<Duration> for Moment {
     }
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`; costs no system call either, but some ten times as much.
+pub(super) fn nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    let now = now.unwrap_or_default().as_nanos();
+    u64::try_from(now).unwrap_or(u64::MAX)
+}
+
 /// Notices when nothing has happened for a while. Activity costs one read of the clock; the timer
 /// is armed again only when it fires.
 #[derive(Debug)]

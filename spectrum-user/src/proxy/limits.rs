@@ -1,27 +1,28 @@
-//! How many connections and sessions an app may hold, in all and per source.
+//! How many connections and sessions an app may hold, in all, per network and per source, and how
+//! fast new ones may begin.
+
+mod counts;
+mod rates;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use crate::config::Limits;
-
-/// Power of two; enough that workers rarely meet in one.
-const SHARDS: usize = 64;
+use counts::Counts;
+pub(super) use rates::Rates;
 
 /// Counts what one app holds, over all workers. A source costs an entry only while it holds
 /// something.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Admission {
     total: AtomicU32,
-    hasher: RandomState,
-    shards: [Mutex<HashMap<IpAddr, u32>>; SHARDS],
+    sources: Counts,
+    prefixes: Counts,
 }
 
 /// The right to one connection or session; given back on drop.
@@ -31,38 +32,63 @@ pub(super) struct Permit {
     source: IpAddr,
 }
 
-/// The limit that is reached.
+/// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    App,
-    Source,
+pub(super) enum Limit {
+    Connections,
+    ConnectionsPerPrefix,
+    ConnectionsPerSource,
+    NewConnections,
+    NewConnectionsPerSource,
+}
+
+impl Limit {
+    /// As events have it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerPrefix => "connections_per_prefix",
+            Self::ConnectionsPerSource => "connections_per_source",
+            Self::NewConnections => "new_connections",
+            Self::NewConnectionsPerSource => "new_connections_per_source",
+        }
+    }
 }
 
 impl Admission {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            total: AtomicU32::new(0),
-            hasher: RandomState::new(),
-            shards: std::array::from_fn(|_| Mutex::default()),
-        })
+        Arc::default()
     }
 
+    /// Bounds of the source come first, so that one that exceeds them takes nothing from others.
+    ///
     /// # Errors
     /// The limit that stands against it.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr, limits: &Limits) -> Result<Permit, Full> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        client: IpAddr,
+        limits: &Limits,
+        rates: &Rates,
+    ) -> Result<Permit, Limit> {
         let source = source(client);
-        if self.total.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+        let prefix = prefix(source);
+        let of_prefix = self.prefixes.below(prefix, limits.connections_per_prefix);
+        let of_prefix = of_prefix.ok_or(Limit::ConnectionsPerPrefix)?;
+        let of_source = self.sources.below(source, limits.connections_per_source);
+        let of_source = of_source.ok_or(Limit::ConnectionsPerSource)?;
+        let turn = rates.turn_of(source)?;
+        let taken = if self.total.fetch_add(1, Ordering::Relaxed) < limits.connections {
+            rates.take()
+        } else {
+            Err(Limit::Connections)
+        };
+        if let Err(limit) = taken {
             self.total.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::App);
+            return Err(limit);
         }
-        let mut shard = self.shard(source);
-        let held = shard.get(&source).copied().unwrap_or_default();
-        if held >= limits.connections_per_source {
-            self.total.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::Source);
-        }
-        shard.insert(source, held + 1);
-        drop(shard);
+        turn.take();
+        of_source.add_one();
+        of_prefix.add_one();
         Ok(Permit {
             admission: Arc::clone(self),
             source,
@@ -73,7 +99,8 @@ impl Admission {
     pub(super) fn readmit(self: &Arc<Self>, client: IpAddr) -> Permit {
         let source = source(client);
         self.total.fetch_add(1, Ordering::Relaxed);
-        *self.shard(source).entry(source).or_default() += 1;
+        self.sources.add_one(source);
+        self.prefixes.add_one(prefix(source));
         Permit {
             admission: Arc::clone(self),
             source,
@@ -87,40 +114,17 @@ impl Admission {
 
     /// Whether a source holds something now.
     pub(super) fn holds(&self, source: IpAddr) -> bool {
-        self.shard(source).contains_key(&source)
+        self.sources.holds(source)
     }
 
     /// The sources that hold something now.
     pub(super) fn sources(&self) -> Vec<IpAddr> {
-        let shards = self.shards.iter();
-        let sources = shards.flat_map(|shard| {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.keys().copied().collect::<Vec<_>>()
-        });
-        sources.collect()
-    }
-
-    fn shard(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "any bits of a hash will do"
-        )]
-        let index = self.hasher.hash_one(source) as usize % SHARDS;
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "the index is a remainder of the length"
-        )]
-        let shard = &self.shards[index];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sources.keys()
     }
 
     fn release(&self, source: IpAddr) {
-        if let Entry::Occupied(mut entry) = self.shard(source).entry(source) {
-            match entry.get().checked_sub(1) {
-                None | Some(0) => drop(entry.remove()),
-                Some(left) => *entry.get_mut() = left,
-            }
-        }
+        self.sources.remove_one(source);
+        self.prefixes.remove_one(prefix(source));
         self.total.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -135,10 +139,16 @@ impl Drop for Permit {
 pub(super) fn source(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
-        IpAddr::V6(ip) => {
-            let network = u128::from(ip) >> 64 << 64;
-            Ipv6Addr::from(network).into()
-        }
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+    }
+}
+
+/// The network of a source whose addresses one holder may well have all: an IPv4 /24, or an IPv6
+/// /48, which is what a site is given.
+fn prefix(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(ip) => Ipv4Addr::from(u32::from(ip) >> 8 << 8).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 80 << 80).into(),
     }
 }
 

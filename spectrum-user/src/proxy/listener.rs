@@ -122,8 +122,8 @@ fn admit(client: TcpStream, peer: SocketAddr, address: SocketAddr, share: &Rc<Sh
         Ok(account) => {
             share.tasks.spawn(tcp::serve(client, address, account));
         }
-        Err((full, serving)) => {
-            refuse(share, &serving.app, peer, full);
+        Err((limit, serving)) => {
+            refuse(share, &serving.app, peer, limit);
             tcp::reset(&client);
         }
     }

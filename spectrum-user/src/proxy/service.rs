@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    limits::Admission,
+    limits::{Admission, Rates},
     names::LookupSnapshot,
     origins::{OriginSnapshot, Origins},
     proofs::Proofs,
@@ -46,6 +46,8 @@ pub(super) struct Serving {
     pub(super) routes: Option<Routes>,
     /// `None`: what comes is passed on as it is.
     pub(super) tls: Option<Arc<Endpoint>>,
+    /// How fast clients may come.
+    pub(super) rates: Arc<Rates>,
 }
 
 /// What one worker has of an app.
@@ -93,6 +95,7 @@ impl Service {
         let serving = Serving {
             origins: Origins::new(&app.origins, None),
             routes: routes::of_app(app, None),
+            rates: Arc::new(Rates::new(app.limits.new_connections)),
             app: Arc::clone(app),
             tls,
         };
@@ -118,6 +121,11 @@ impl Service {
             routes: routes::of_app(app, before.routes.as_ref()),
             app: Arc::clone(app),
             tls: tls.clone(),
+            rates: if before.rates.settings() == app.limits.new_connections {
+                Arc::clone(&before.rates)
+            } else {
+                Arc::new(Rates::new(app.limits.new_connections))
+            },
         });
     }
 
@@ -133,6 +141,7 @@ impl Service {
                 routes: routes::of_app(&before.app, before.routes.as_ref()),
                 app: Arc::clone(&before.app),
                 tls: before.tls.clone(),
+                rates: Arc::clone(&before.rates),
             })
         });
     }

@@ -5,12 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limit;
+
 /// The counters of one app in one worker, alone on their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Stats {
     pub(super) connections: Counter,
     pub(super) refused: Counter,
+    refusals: Refusals<Counter>,
     pub(super) evicted: Counter,
     pub(super) tls_errors: Counter,
     pub(super) origin_errors: Counter,
@@ -20,6 +23,36 @@ pub(super) struct Stats {
     pub(super) amplification_monitored: Counter,
     pub(super) ingress_bytes: Counter,
     pub(super) egress_bytes: Counter,
+}
+
+impl Stats {
+    /// Counts what a limit refused.
+    pub(super) fn refuse(&self, limit: Limit) {
+        self.refused.add(1);
+        self.refusals.of(limit).add(1);
+    }
+}
+
+/// What was refused, by the limit that was reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusals<T = u64> {
+    pub connections: T,
+    pub connections_per_prefix: T,
+    pub connections_per_source: T,
+    pub new_connections: T,
+    pub new_connections_per_source: T,
+}
+
+impl<T> Refusals<T> {
+    fn of(&self, limit: Limit) -> &T {
+        match limit {
+            Limit::Connections => &self.connections,
+            Limit::ConnectionsPerPrefix => &self.connections_per_prefix,
+            Limit::ConnectionsPerSource => &self.connections_per_source,
+            Limit::NewConnections => &self.new_connections,
+            Limit::NewConnectionsPerSource => &self.new_connections_per_source,
+        }
+    }
 }
 
 /// Monotonic.
@@ -39,6 +72,8 @@ pub struct Totals {
     pub connections: u64,
     /// TCP connections, and datagrams of would-be UDP sessions, that a limit refused.
     pub refused: u64,
+    /// The same, by the limit that was reached.
+    pub refusals: Refusals,
     /// UDP sessions that made room for newer ones, because their clients had not proved to be real.
     pub evicted: u64,
     /// Connections that ended in a TLS handshake, with the client or with every origin.
@@ -71,6 +106,13 @@ impl Totals {
         Self {
             connections: sum(|stats| &stats.connections),
             refused: sum(|stats| &stats.refused),
+            refusals: Refusals {
+                connections: sum(|stats| &stats.refusals.connections),
+                connections_per_prefix: sum(|stats| &stats.refusals.connections_per_prefix),
+                connections_per_source: sum(|stats| &stats.refusals.connections_per_source),
+                new_connections: sum(|stats| &stats.refusals.new_connections),
+                new_connections_per_source: sum(|stats| &stats.refusals.new_connections_per_source),
+            },
             evicted: sum(|stats| &stats.evicted),
             tls_errors: sum(|stats| &stats.tls_errors),
             origin_errors: sum(|stats| &stats.origin_errors),

@@ -33,7 +33,7 @@ use tokio::{
 use super::{
     account::{Account, refuse},
     clock::Moment,
-    limits::Full,
+    limits::Limit,
     plan::Bind,
     service::Share,
     socket,
@@ -258,10 +258,10 @@ impl Edge {
             Ok(account) => return Some(account),
             Err(refusal) => refusal,
         };
-        let (mut full, mut serving) = refusal;
-        if full == Full::App && share.newcomers.evict() {
+        let (mut limit, mut serving) = refusal;
+        if limit == Limit::Connections && share.newcomers.evict() {
             share.stats().evicted.add(1);
-            (full, serving) = match Account::open(share, serving, key.client) {
+            (limit, serving) = match Account::open(share, serving, key.client) {
                 Ok(account) => return Some(account),
                 Err(refusal) => refusal,
             };
@@ -269,9 +269,9 @@ impl Edge {
         let now = Moment::now();
         if now.since(self.reported.get()) >= REPORT_EVERY {
             self.reported.set(now);
-            refuse(share, &serving.app, key.client, full);
+            refuse(share, &serving.app, key.client, limit);
         } else {
-            share.stats().refused.add(1);
+            share.stats().refuse(limit);
         }
         None
     }

@@ -259,10 +259,7 @@ pub(crate) fn app(
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(60),
         },
-        limits: Limits {
-            connections: 10_000,
-            connections_per_source: 10_000,
-        },
+        limits: Limits::NONE,
         ip_firewall: false,
         protection: Protection {
             block: Vec::new(),

@@ -81,6 +81,9 @@ pub struct Proxy {
     pub egress_bytes: u64,
     pub amplification_dropped: u64,
     pub amplification_monitored: u64,
+    /// What was refused, by the limit that was reached.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
     #[serde(default)]
     pub origins: Vec<Origin>,
     /// What became of the name that leads to them.

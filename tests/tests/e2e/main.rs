@@ -24,6 +24,7 @@ mod handshake;
 mod harness;
 mod lab;
 mod life;
+mod limits;
 mod logs;
 mod mitigation;
 mod origins;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         upgrade::CASES,
         activation::CASES,
         drain::CASES,
+        limits::CASES,
         endurance::CASES,
         logs::CASES,
     ];

@@ -6,14 +6,14 @@ use toml::Spanned;
 
 use super::{
     address::{self, Protocol},
-    health, origins, protection, routing, scalar,
+    health, limits, origins, protection, routing, scalar,
     table::{Report, Table, Wrong},
     tls,
     value::Value,
 };
 use crate::config::{
-    App, AppId, DataPath, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, TcpSession,
-    Timeouts, Transport,
+    App, AppId, DataPath, EdgeIps, HeaderOn, PortRange, ProxyProtocol, TcpSession, Timeouts,
+    Transport,
     errors::Problem,
     source::{Place, Source},
 };
@@ -30,12 +30,6 @@ const TCP_IDLE: Duration = Duration::from_secs(3600);
 
 /// Twice the keepalive that games and tunnels send to hold a NAT open (25 to 30 s).
 const UDP_IDLE: Duration = Duration::from_secs(60);
-
-/// An idle connection costs a few KiB here, and the origin is the first to run out.
-const CONNECTIONS: u32 = 100_000;
-
-/// Room for an office or a carrier's NAT behind one address; one source alone cannot fill the app.
-const CONNECTIONS_PER_SOURCE: u32 = 1_000;
 
 const MIN_CONNECT: Duration = Duration::from_millis(10);
 const MAX_CONNECT: Duration = Duration::from_secs(300);
@@ -109,7 +103,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     refuse_unserved(&mut root);
     let reads_first = tls.is_some() || root.has("routing");
     let timeouts = timeouts(&mut root, transport, reads_first);
-    let limits = limits(&mut root);
+    let limits = limits::read(&mut root);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
     for stamp in ["created_on", "modified_on"] {
@@ -353,28 +347,5 @@ fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, reads_first: boo
         connect: connect.map_or(CONNECT, Spanned::into_inner),
         handshake: handshake.map_or(HANDSHAKE, Spanned::into_inner),
         idle,
-    }
-}
-
-fn limits(root: &mut Table<'_>) -> Limits {
-    let mut table = root.table("limits");
-    let limit = |value: Value<'_>| value.integer(1..=u32::MAX);
-    let connections = table.get_or("connections", CONNECTIONS, limit);
-    let default = CONNECTIONS_PER_SOURCE.min(connections);
-    let per_source = table.get_or("connections_per_source", default, |value| {
-        let per_source = limit(value)?;
-        if per_source <= connections {
-            return Ok(per_source);
-        }
-        Err(Wrong::new(
-            format!("more than the app's {connections} in all"),
-            format!("expected at most {connections}"),
-        )
-        .help("raise `connections`, or lower this"))
-    });
-    table.finish();
-    Limits {
-        connections,
-        connections_per_source: per_source,
     }
 }

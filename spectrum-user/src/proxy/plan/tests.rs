@@ -45,10 +45,7 @@ pub(in crate::proxy) fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(1),
         },
-        limits: Limits {
-            connections: 1,
-            connections_per_source: 1,
-        },
+        limits: Limits::NONE,
         ip_firewall: false,
         protection: Protection {
             block: Vec::new(),

@@ -1,0 +1,51 @@
+//! Bounds on what an app lets in and holds open.
+
+use serde::Serialize;
+
+use crate::config::{ConnectionRate, Limits, NewConnections};
+
+#[derive(Serialize)]
+pub(super) struct LimitsTable {
+    connections: u32,
+    connections_per_prefix: u32,
+    connections_per_source: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new_connections_per_second: Option<NewConnectionsTable>,
+}
+
+#[derive(Serialize)]
+struct NewConnectionsTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app_burst: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_source: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_source_burst: Option<u32>,
+}
+
+impl From<Limits> for LimitsTable {
+    fn from(limits: Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            connections_per_prefix: limits.connections_per_prefix,
+            connections_per_source: limits.connections_per_source,
+            new_connections_per_second: NewConnectionsTable::new(limits.new_connections),
+        }
+    }
+}
+
+impl NewConnectionsTable {
+    /// `None` if there is nothing to say.
+    fn new(rates: NewConnections) -> Option<Self> {
+        let per_second = |rate: ConnectionRate| rate.per_second;
+        let burst = |rate: ConnectionRate| rate.burst;
+        (rates != NewConnections::default()).then(|| Self {
+            app: rates.app.map(per_second),
+            app_burst: rates.app.map(burst),
+            per_source: rates.per_source.map(per_second),
+            per_source_burst: rates.per_source.map(burst),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! The table `limits` of an app.
+
+use toml::Spanned;
+
+use super::{
+    table::{Table, Wrong},
+    value::Value,
+};
+use crate::config::{ConnectionRate, Limits, NewConnections};
+
+/// An idle connection costs a few KiB here, and the origin is the first to run out.
+const CONNECTIONS: u32 = 100_000;
+
+/// Room for an office or a carrier's NAT behind one address; one source alone cannot fill the app.
+const CONNECTIONS_PER_SOURCE: u32 = 1_000;
+
+/// More than a host can accept.
+const MAX_RATE: u32 = 10_000_000;
+
+pub(super) fn read(root: &mut Table<'_>) -> Limits {
+    let mut table = root.table("limits");
+    let connections = table.get_or("connections", CONNECTIONS, |value| limit(value));
+    let per_prefix = table.get_or("connections_per_prefix", connections, |value| {
+        at_most(value, connections, "connections", "the app's")
+    });
+    let default = CONNECTIONS_PER_SOURCE.min(per_prefix);
+    let per_source = table.get_or("connections_per_source", default, |value| {
+        at_most(value, connections, "connections", "the app's")?;
+        at_most(value, per_prefix, "connections_per_prefix", "a prefix's")
+    });
+    let new_connections = new_connections(&mut table);
+    table.finish();
+    Limits {
+        connections,
+        connections_per_prefix: per_prefix,
+        connections_per_source: per_source,
+        new_connections,
+    }
+}
+
+fn limit(value: Value<'_>) -> Result<u32, Wrong> {
+    value.integer(1..=u32::MAX)
+}
+
+/// A part cannot hold more than the whole, which `field` bounds.
+fn at_most(value: Value<'_>, whole: u32, field: &str, whose: &str) -> Result<u32, Wrong> {
+    let part = limit(value)?;
+    if part <= whole {
+        return Ok(part);
+    }
+    Err(Wrong::new(
+        format!("more than {whose} {whole} in all"),
+        format!("expected at most {whole}"),
+    )
+    .help(format!("raise `{field}`, or lower this")))
+}
+
+fn new_connections(limits: &mut Table<'_>) -> NewConnections {
+    let mut table = limits.table("new_connections_per_second");
+    let rates = NewConnections {
+        app: connection_rate(&mut table, "app", "app_burst"),
+        per_source: connection_rate(&mut table, "per_source", "per_source_burst"),
+    };
+    table.finish();
+    rates
+}
+
+fn connection_rate(
+    table: &mut Table<'_>,
+    rate: &'static str,
+    burst: &'static str,
+) -> Option<ConnectionRate> {
+    let limit = |value: Value<'_>| {
+        let help = "to have no limit, remove the field";
+        let number = value.integer(1..=MAX_RATE);
+        number.map_err(|wrong| wrong.help(help))
+    };
+    let per_second = table.get(rate, limit).map(Spanned::into_inner);
+    let given = table.get(burst, limit);
+    if let Some(given) = &given
+        && !table.has(rate)
+    {
+        let wrong = Wrong::new("there is no rate to go with it", "without effect")
+            .help(format!("write `{rate}` beside it, or remove this field"));
+        table.wrong(burst, given.span(), wrong);
+    }
+    let per_second = per_second?;
+    let default = per_second.saturating_mul(2).min(MAX_RATE);
+    Some(ConnectionRate {
+        per_second,
+        burst: given.map_or(default, Spanned::into_inner),
+    })
+}
