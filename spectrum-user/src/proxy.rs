@@ -9,12 +9,14 @@
 //! - A client never sees anything that contains an origin's address.
 
 mod account;
+mod bandwidth;
 mod clock;
 mod error;
 mod health;
 pub mod hostname;
 mod keeper;
 mod limits;
+mod line;
 mod listener;
 mod names;
 mod origins;

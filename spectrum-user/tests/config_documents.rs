@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 use spectrum_user::config::{
     self, App, AppDocument, AppId, Balance, Config, ConnectionRate, Connectivity, EdgeIps,
     HeaderOn, HostDocument, Mode, NewConnections, PortRange, ProxyProtocol, Rate, Records,
-    SourceAddress, Transport, When,
+    SourceAddress, Transport, Ways, When,
 };
 
 const EXAMPLES: &str = "../examples/spectrum.toml";
@@ -181,6 +181,7 @@ fn fields_do_what_they_say() {
          [limits]\n\
          connections = 10\n\
          new_connections_per_second = { app = 7, per_source = 2, per_source_burst = 9 }\n\
+         bandwidth = { per_connection = { up = 1_000, down = \"12.5MB\" }, per_source = { down = \"100Mbit\" }, app = { up = \"1.5 GiB\" } }\n\
          [origins]\n\
          balance = \"lowest-latency\"\n\
          weights = { \"tcp://192.0.2.1:3000-4000\" = 9 }\n\
@@ -217,6 +218,14 @@ fn fields_do_what_they_say() {
     assert_eq!(limits.connections_per_prefix, 10);
     assert_eq!(limits.connections_per_source, 10);
     let rate = |per_second, burst| Some(ConnectionRate { per_second, burst });
+    let bandwidth = limits.bandwidth;
+    let ways = |up, down| Ways { up, down };
+    assert_eq!(
+        bandwidth.per_connection,
+        ways(Some(1_000), Some(12_500_000))
+    );
+    assert_eq!(bandwidth.per_source, ways(None, Some(12_500_000)));
+    assert_eq!(bandwidth.app, ways(Some(3 << 29), None));
     assert_eq!(limits.new_connections.app, rate(7, 14));
     assert_eq!(limits.new_connections.per_source, rate(2, 9));
     let protection = app.protection;

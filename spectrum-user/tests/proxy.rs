@@ -15,6 +15,8 @@
 mod apply;
 #[path = "support/authority.rs"]
 mod authority;
+#[path = "proxy/bandwidth.rs"]
+mod bandwidth;
 #[path = "proxy/health.rs"]
 mod health;
 #[path = "proxy/limits.rs"]

@@ -10,6 +10,7 @@ pub struct Limits {
     /// The same for one source (IPv6: for a /64).
     pub connections_per_source: u32,
     pub new_connections: NewConnections,
+    pub bandwidth: Bandwidth,
 }
 
 impl Limits {
@@ -21,6 +22,11 @@ impl Limits {
         new_connections: NewConnections {
             app: None,
             per_source: None,
+        },
+        bandwidth: Bandwidth {
+            per_connection: Ways::NONE,
+            per_source: Ways::NONE,
+            app: Ways::NONE,
         },
     };
 }
@@ -39,4 +45,38 @@ pub struct NewConnections {
 pub struct ConnectionRate {
     pub per_second: u32,
     pub burst: u32,
+}
+
+/// How many bytes of payload pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bandwidth {
+    /// Those of one TCP connection or UDP session.
+    pub per_connection: Ways,
+    /// Those of all that one source has (IPv6: a /64).
+    pub per_source: Ways,
+    /// Those of the whole app.
+    pub app: Ways,
+}
+
+impl Bandwidth {
+    /// Whether nothing is bounded.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Bytes per second, each way. `None`: as many as come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// From clients to origins.
+    pub up: Option<u64>,
+    /// From origins to clients.
+    pub down: Option<u64>,
+}
+
+impl Ways {
+    pub const NONE: Self = Self {
+        up: None,
+        down: None,
+    };
 }

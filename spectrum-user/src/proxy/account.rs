@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -11,6 +11,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    bandwidth::Bandwidth,
     limits::{self, Limit, Permit},
     service::{Serving, Share},
     shortcut::Shortcut,
@@ -152,8 +153,18 @@ impl Account {
 
     /// The client has proved to be real.
     pub(super) fn prove(&self) {
-        let source = limits::source(self.client.ip());
-        self.share.service.proofs.note(self.app().id, source);
+        let proofs = &self.share.service.proofs;
+        proofs.note(self.app().id, self.source());
+    }
+
+    /// What bounds the bytes of its app.
+    pub(super) fn bandwidth(&self) -> &Arc<Bandwidth> {
+        &self.share.service.bandwidth
+    }
+
+    /// Who the client counts as.
+    pub(super) fn source(&self) -> IpAddr {
+        limits::source(self.client.ip())
     }
 
     /// Whether the round-trip times are worth their system calls.
@@ -221,6 +232,11 @@ impl Account {
     /// A datagram was lost on the way.
     pub(super) fn dropped(&self) {
         self.share.stats().dropped_datagrams.add(1);
+    }
+
+    /// Datagrams for which there was no bandwidth.
+    pub(super) fn exceeds_bandwidth(&self, datagrams: usize) {
+        self.share.stats().bandwidth_dropped.add(datagrams as u64);
     }
 
     /// Datagrams for a client that has not proved to be real, beyond what it may be sent.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bandwidth::Bandwidth,
     limits::{Admission, Rates},
     names::LookupSnapshot,
     origins::{OriginSnapshot, Origins},
@@ -32,6 +33,7 @@ pub(super) struct Service {
     /// What is known of the name of its origins; for the operator alone.
     lookup: Mutex<Option<LookupSnapshot>>,
     pub(super) admission: Arc<Admission>,
+    pub(super) bandwidth: Arc<Bandwidth>,
     /// One for each worker.
     stats: Box<[Stats]>,
     pub(super) events: Sink,
@@ -104,6 +106,7 @@ impl Service {
             serving: ArcSwap::from_pointee(serving),
             lookup: Mutex::new(None),
             admission: Admission::new(),
+            bandwidth: Arc::new(Bandwidth::new(app.limits.bandwidth)),
             stats: (0..workers).map(|_| Stats::default()).collect(),
             events,
             proofs,
@@ -116,6 +119,7 @@ impl Service {
     }
 
     pub(super) fn update(&self, app: &Arc<App>, tls: Option<Arc<Endpoint>>) {
+        self.bandwidth.set(app.limits.bandwidth);
         self.serving.rcu(|before| Serving {
             origins: Origins::new(&app.origins, Some(&before.origins)),
             routes: routes::of_app(app, before.routes.as_ref()),

@@ -21,6 +21,7 @@ pub(super) struct Stats {
     pub(super) dropped_datagrams: Counter,
     pub(super) amplification_dropped: Counter,
     pub(super) amplification_monitored: Counter,
+    pub(super) bandwidth_dropped: Counter,
     pub(super) ingress_bytes: Counter,
     pub(super) egress_bytes: Counter,
 }
@@ -89,6 +90,8 @@ pub struct Totals {
     pub amplification_dropped: u64,
     /// The same, but sent: the rule is in mode `monitor`.
     pub amplification_monitored: u64,
+    /// Datagrams for which `limits.bandwidth` had no room.
+    pub bandwidth_dropped: u64,
     /// Received from clients.
     pub ingress_bytes: u64,
     /// Sent to clients.
@@ -120,6 +123,7 @@ impl Totals {
             dropped_datagrams: sum(|stats| &stats.dropped_datagrams),
             amplification_dropped: sum(|stats| &stats.amplification_dropped),
             amplification_monitored: sum(|stats| &stats.amplification_monitored),
+            bandwidth_dropped: sum(|stats| &stats.bandwidth_dropped),
             ingress_bytes: sum(|stats| &stats.ingress_bytes),
             egress_bytes: sum(|stats| &stats.egress_bytes),
         }

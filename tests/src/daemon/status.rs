@@ -81,6 +81,8 @@ pub struct Proxy {
     pub egress_bytes: u64,
     pub amplification_dropped: u64,
     pub amplification_monitored: u64,
+    #[serde(default)]
+    pub bandwidth_dropped: u64,
     /// What was refused, by the limit that was reached.
     #[serde(default)]
     pub refusals: BTreeMap<String, u64>,
@@ -241,6 +243,7 @@ impl Status {
             sum.egress_bytes += proxy.egress_bytes;
             sum.amplification_dropped += proxy.amplification_dropped;
             sum.amplification_monitored += proxy.amplification_monitored;
+            sum.bandwidth_dropped += proxy.bandwidth_dropped;
         }
         sum
     }

@@ -1,23 +1,49 @@
 //! The limits of the proxy, as clients and operators meet them.
 
-use std::{fs, net::TcpStream, time::Instant};
+use std::{
+    fs,
+    net::TcpStream,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use spectrum_tests::{
-    client,
-    daemon::AppDocument,
+    Lab, client,
+    daemon::{AppDocument, HostDocument, output, status::Proxy},
     origin::{self, port},
     topology::address::EDGE,
     wait,
 };
 
-use crate::harness::{Case, PATIENCE, Scene, shielded};
+use crate::{
+    harness::{Case, PATIENCE, SILENCE, Scene, noise, shielded, shielded_in},
+    tls,
+};
 
-pub(crate) const CASES: &[Case] = &[Case {
-    name: "limits::a_rush_is_refused_by_name_and_who_is_inside_stays",
-    needs: &[],
-    run: a_rush_is_refused_by_name_and_who_is_inside_stays,
-}];
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "limits::a_rush_is_refused_by_name_and_who_is_inside_stays",
+        needs: &[],
+        run: a_rush_is_refused_by_name_and_who_is_inside_stays,
+    },
+    Case {
+        name: "limits::iperf3_gets_the_bandwidth_of_the_app_and_each_flow_its_share",
+        needs: &["iperf3"],
+        run: iperf3_gets_the_bandwidth_of_the_app_and_each_flow_its_share,
+    },
+    Case {
+        name: "limits::a_download_over_tls_takes_its_time_and_arrives_whole",
+        needs: &["curl", "nginx", "openssl"],
+        run: a_download_over_tls_takes_its_time_and_arrives_whole,
+    },
+    Case {
+        name: "limits::a_flood_of_datagrams_leaves_the_origin_what_it_bears",
+        needs: &[],
+        run: a_flood_of_datagrams_leaves_the_origin_what_it_bears,
+    },
+];
 
 const APP: &str = "echo.lab";
 
@@ -71,6 +97,126 @@ fn a_rush_is_refused_by_name_and_who_is_inside_stays() -> Result<()> {
         })?;
         wait_for_event(&scene, "connections_per_prefix")?;
         client::echo_bytes(&inside, b"still here")
+    })
+}
+
+/// What may pass at this rate, in bytes: a quarter of a second's worth at once.
+fn most(rate: u64, time: Duration) -> u64 {
+    rate / 4 + rate / 1000 * (time.as_secs() * 1000 + u64::from(time.subsec_millis()) + 1)
+}
+
+fn iperf3_gets_the_bandwidth_of_the_app_and_each_flow_its_share() -> Result<()> {
+    const UP: u64 = 5_000_000;
+    const DOWN: u64 = 20_000_000;
+    let lab = Lab::new()?;
+    let _iperf = origin::iperf(&lab)?;
+    let tables = format!("[limits.bandwidth]\napp = {{ up = {UP}, down = {DOWN} }}\n");
+    let app = AppDocument {
+        tables: &tables,
+        ..AppDocument::tcp("iperf.lab", port::IPERF)
+    };
+    shielded_in(&lab, HostDocument::default(), &[app], |_| {
+        for (rate, direction) in [(UP, &[][..]), (DOWN, &["--reverse"])] {
+            let mut iperf = Command::new("iperf3");
+            iperf.args(["--json", "--parallel", "4", "--time", "3", "--client"]);
+            iperf.arg(EDGE.to_string()).args(direction);
+            let began = Instant::now();
+            let output = output(&lab.client, &mut iperf)?;
+            let time = began.elapsed();
+            let report: Value = serde_json::from_slice(&output.stdout)?;
+            ensure!(output.status.success(), "iperf3: {}", report["error"]);
+            let received = |flow: &Value| flow["bytes"].as_u64().context("no bytes");
+            let bytes = received(&report["end"]["sum_received"])?;
+            ensure!(bytes <= most(rate, time), "{bytes} bytes in {time:?}");
+            ensure!(bytes >= rate * 3 / 2, "only {bytes} bytes in {time:?}");
+            let flows = report["end"]["streams"].as_array().context("no flows")?;
+            for flow in flows {
+                let flow = received(&flow["receiver"])?;
+                ensure!(flow >= bytes / 16, "one of four got {flow} of {bytes}");
+            }
+        }
+        Ok(())
+    })
+}
+
+fn a_download_over_tls_takes_its_time_and_arrives_whole() -> Result<()> {
+    const RATE: u64 = 2_000_000;
+    let lab = Lab::new()?;
+    let authority = tls::authority(&lab)?;
+    let root = lab.dir().join("www");
+    fs::create_dir_all(&root)?;
+    let large = noise(4_000_000);
+    fs::write(root.join("large"), &large)?;
+    let _nginx = origin::nginx_tls(&lab, &root, &authority.sign("origin.internal")?)?;
+    let tables = format!(
+        "{}[limits.bandwidth]\nper_connection = {{ down = {RATE} }}\n",
+        tls::client_tls(&[&authority.sign(tls::NAME)?])
+    );
+    let app = AppDocument {
+        keys: "tls = \"full\"",
+        tables: &tables,
+        ..AppDocument::tcp(tls::NAME, port::HTTPS)
+    };
+    shielded_in(&lab, HostDocument::default(), &[app], |_| {
+        let got = lab.dir().join("got");
+        let began = Instant::now();
+        let curl = tls::curl(&lab, &authority, &["--output", &got.display().to_string()])?;
+        let time = began.elapsed();
+        let complaint = String::from_utf8_lossy(&curl.stderr);
+        ensure!(curl.status.success(), "curl: {complaint}");
+        ensure!(fs::read(&got)? == large, "it arrived changed");
+        ensure!(most(RATE, time) >= large.len() as u64, "only {time:?}");
+        ensure!(time < PATIENCE, "{time:?}");
+        Ok(())
+    })
+}
+
+fn a_flood_of_datagrams_leaves_the_origin_what_it_bears() -> Result<()> {
+    const RATE: u64 = 400_000;
+    const SIZE: usize = 1_000;
+    const COUNT: u64 = 3_000;
+    /// The kernel keeps but a few while the proxy does something else.
+    const PART: u64 = 50;
+    let tables = format!("[limits.bandwidth]\nper_source = {{ up = {RATE} }}\n");
+    let app = AppDocument {
+        tables: &tables,
+        ..AppDocument::udp(APP, port::ECHO)
+    };
+    shielded(&[app], |scene| {
+        let lab = scene.lab;
+        let _echo = origin::udp_echo(&lab.origin, port::ECHO)?;
+        let flood = client::udp(&lab.client, None, (EDGE, port::ECHO).into())?;
+        let began = Instant::now();
+        let mut proxy = Proxy::default();
+        for sent in (1..=COUNT / PART).map(|parts| parts * PART) {
+            for _ in 0..PART {
+                flood.send(&[7; SIZE])?;
+            }
+            proxy = wait::until("the flood to arrive", PATIENCE, || {
+                let proxy = scene.site.status()?.proxy();
+                let all = sent * SIZE as u64;
+                ensure!(proxy.ingress_bytes == all, "{proxy:?}");
+                Ok(proxy)
+            })?;
+        }
+        let time = began.elapsed();
+        let passed = (COUNT - proxy.bandwidth_dropped) * SIZE as u64;
+        ensure!(passed <= most(RATE, time), "{passed} bytes in {time:?}");
+        ensure!(
+            passed >= RATE / 4 - SIZE as u64,
+            "only {passed} bytes in {time:?}"
+        );
+        // What has passed is answered; then there is room again.
+        flood.set_read_timeout(Some(SILENCE))?;
+        let mut answers = 0;
+        while flood.recv(&mut [0; SIZE]).is_ok() {
+            answers += SIZE as u64;
+        }
+        ensure!(
+            answers > 0 && answers <= passed,
+            "{answers} of {passed} came back"
+        );
+        client::echo_datagram(&flood, &[8; SIZE])
     })
 }
 

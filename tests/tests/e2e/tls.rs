@@ -46,14 +46,14 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
-const NAME: &str = "www.lab";
+pub(crate) const NAME: &str = "www.lab";
 
-fn authority(lab: &Lab) -> Result<Authority> {
+pub(crate) fn authority(lab: &Lab) -> Result<Authority> {
     Authority::new(lab.dir().join("authority"))
 }
 
 /// `[client_tls]` with these certificates.
-fn client_tls(certificates: &[&Certificate]) -> String {
+pub(crate) fn client_tls(certificates: &[&Certificate]) -> String {
     let listed: Vec<String> = certificates.iter().map(|one| one.to_toml()).collect();
     format!("[client_tls]\ncertificates = [{}]\n", listed.join(", "))
 }
@@ -68,7 +68,11 @@ fn large_file(lab: &Lab) -> Result<(std::path::PathBuf, Vec<u8>)> {
 }
 
 /// What curl gets from the edge, as a client who trusts the authority.
-fn curl(lab: &Lab, authority: &Authority, arguments: &[&str]) -> Result<std::process::Output> {
+pub(crate) fn curl(
+    lab: &Lab,
+    authority: &Authority,
+    arguments: &[&str],
+) -> Result<std::process::Output> {
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "20", "--cacert"]);
     curl.arg(&authority.chain);

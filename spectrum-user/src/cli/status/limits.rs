@@ -4,7 +4,19 @@ use crate::{cli::output, proxy::Refusals, status::AppStatus};
 
 /// A line for each app that refused something; nothing if there are none.
 pub(super) fn text(apps: &[AppStatus]) -> String {
-    super::block(apps.iter().filter_map(refusals).collect())
+    let lines = apps.iter().flat_map(|app| [refusals(app), dropped(app)]);
+    super::block(lines.flatten().collect())
+}
+
+fn dropped(app: &AppStatus) -> Option<String> {
+    let dropped = app.proxy.as_ref()?.totals.bandwidth_dropped;
+    (dropped > 0).then(|| {
+        let dropped = output::count(dropped);
+        format!(
+            "{}: {dropped} datagrams dropped for want of bandwidth\n",
+            app.name
+        )
+    })
 }
 
 fn refusals(app: &AppStatus) -> Option<String> {

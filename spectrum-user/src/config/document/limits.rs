@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::config::{ConnectionRate, Limits, NewConnections};
+use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Ways};
 
 #[derive(Serialize)]
 pub(super) struct LimitsTable {
@@ -11,6 +11,8 @@ pub(super) struct LimitsTable {
     connections_per_source: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     new_connections_per_second: Option<NewConnectionsTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bandwidth: Option<BandwidthTable>,
 }
 
 #[derive(Serialize)]
@@ -32,6 +34,7 @@ impl From<Limits> for LimitsTable {
             connections_per_prefix: limits.connections_per_prefix,
             connections_per_source: limits.connections_per_source,
             new_connections_per_second: NewConnectionsTable::new(limits.new_connections),
+            bandwidth: BandwidthTable::new(limits.bandwidth),
         }
     }
 }
@@ -47,5 +50,41 @@ impl NewConnectionsTable {
             per_source: rates.per_source.map(per_second),
             per_source_burst: rates.per_source.map(burst),
         })
+    }
+}
+
+/// Bytes per second.
+#[derive(Serialize)]
+struct BandwidthTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_connection: Option<WaysTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_source: Option<WaysTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<WaysTable>,
+}
+
+#[derive(Serialize)]
+struct WaysTable {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    down: Option<u64>,
+}
+
+impl BandwidthTable {
+    /// `None` if there is nothing to say.
+    fn new(bandwidth: Bandwidth) -> Option<Self> {
+        (!bandwidth.is_unlimited()).then(|| Self {
+            per_connection: WaysTable::new(bandwidth.per_connection),
+            per_source: WaysTable::new(bandwidth.per_source),
+            app: WaysTable::new(bandwidth.app),
+        })
+    }
+}
+
+impl WaysTable {
+    fn new(Ways { up, down }: Ways) -> Option<Self> {
+        (up.is_some() || down.is_some()).then_some(Self { up, down })
     }
 }

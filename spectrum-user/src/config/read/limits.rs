@@ -1,12 +1,15 @@
 //! The table `limits` of an app.
 
+use std::ops::RangeInclusive;
+
 use toml::Spanned;
 
 use super::{
+    scalar,
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{ConnectionRate, Limits, NewConnections};
+use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Ways};
 
 /// An idle connection costs a few KiB here, and the origin is the first to run out.
 const CONNECTIONS: u32 = 100_000;
@@ -16,6 +19,9 @@ const CONNECTIONS_PER_SOURCE: u32 = 1_000;
 
 /// More than a host can accept.
 const MAX_RATE: u32 = 10_000_000;
+
+/// Less is no service any more; more is beyond any card (100 Gbit/s).
+const BANDWIDTH: RangeInclusive<u64> = 1_000..=12_500_000_000;
 
 pub(super) fn read(root: &mut Table<'_>) -> Limits {
     let mut table = root.table("limits");
@@ -29,12 +35,14 @@ pub(super) fn read(root: &mut Table<'_>) -> Limits {
         at_most(value, per_prefix, "connections_per_prefix", "a prefix's")
     });
     let new_connections = new_connections(&mut table);
+    let bandwidth = bandwidth(&mut table);
     table.finish();
     Limits {
         connections,
         connections_per_prefix: per_prefix,
         connections_per_source: per_source,
         new_connections,
+        bandwidth,
     }
 }
 
@@ -90,4 +98,29 @@ fn connection_rate(
         per_second,
         burst: given.map_or(default, Spanned::into_inner),
     })
+}
+
+fn bandwidth(limits: &mut Table<'_>) -> Bandwidth {
+    let mut table = limits.table("bandwidth");
+    let bandwidth = Bandwidth {
+        per_connection: ways(&mut table, "per_connection"),
+        per_source: ways(&mut table, "per_source"),
+        app: ways(&mut table, "app"),
+    };
+    table.finish();
+    bandwidth
+}
+
+fn ways(bandwidth: &mut Table<'_>, key: &'static str) -> Ways {
+    let mut table = bandwidth.table(key);
+    let mut way = |key| {
+        let rate = table.get(key, |value| scalar::byte_rate(value, BANDWIDTH));
+        rate.map(Spanned::into_inner)
+    };
+    let ways = Ways {
+        up: way("up"),
+        down: way("down"),
+    };
+    table.finish();
+    ways
 }

@@ -42,6 +42,59 @@ pub(super) fn duration(
     .help(format!("write a duration from {min} to {max}")))
 }
 
+/// Bytes per second: `"10MB"`, `"1.5GiB"`, `"100Mbit"`, or a number of bytes.
+pub(super) fn byte_rate(value: Value<'_>, range: RangeInclusive<u64>) -> Result<u64, Wrong> {
+    let Ok(text) = value.text() else {
+        return value.integer(range);
+    };
+    const HELP: &str = "for example `\"10MB\"` or `\"100Mbit\"`; the units are B, kB, MB, GB, \
+                        KiB, MiB, GiB, kbit, Mbit and Gbit";
+    let Some(rate) = parse_byte_rate(text) else {
+        return Err(Wrong::new(
+            format!("`{text}` is no rate"),
+            "expected a number with a unit",
+        )
+        .help(HELP));
+    };
+    if range.contains(&rate) {
+        return Ok(rate);
+    }
+    let [min, max] = [range.start(), range.end()];
+    Err(Wrong::new(
+        format!("`{text}` is out of range"),
+        format!("expected {min} to {max} bytes per second"),
+    )
+    .help(HELP))
+}
+
+fn parse_byte_rate(text: &str) -> Option<u64> {
+    /// With how many bytes eight of each are.
+    const UNITS: [(&str, u128); 10] = [
+        ("B", 8),
+        ("kB", 8_000),
+        ("MB", 8_000_000),
+        ("GB", 8_000_000_000),
+        ("KiB", 8 << 10),
+        ("MiB", 8 << 20),
+        ("GiB", 8 << 30),
+        ("kbit", 1_000),
+        ("Mbit", 1_000_000),
+        ("Gbit", 1_000_000_000),
+    ];
+    let is_number = |char: char| char.is_ascii_digit() || matches!(char, '.' | '_');
+    let (number, unit) = text.split_at(text.find(|char| !is_number(char))?);
+    let (_, eight) = UNITS.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let number = number.replace('_', "");
+    let (whole, fraction) = number.split_once('.').unwrap_or((&number, "0"));
+    // More digits say nothing, and fewer keep the sum within its type.
+    if whole.len() > 15 || fraction.len() > 9 {
+        return None;
+    }
+    let divisor = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let number = whole.parse::<u128>().ok()? * divisor + fraction.parse::<u128>().ok()?;
+    u64::try_from(number * eight / divisor / 8).ok()
+}
+
 /// The bytes that `table` has as `hex` or as `text`, if it is there; `bound` says whether they will
 /// do.
 pub(super) fn bytes(

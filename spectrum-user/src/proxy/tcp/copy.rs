@@ -6,7 +6,7 @@ use nix::unistd;
 use tokio::{io::Interest, net::TcpStream};
 
 /// Large reads cost fewest system calls per byte; what is gained beyond this is little.
-const SIZE: usize = 64 * 1024;
+pub(in crate::proxy) const SIZE: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SIZE].into_boxed_slice());

@@ -12,8 +12,12 @@ use tokio::{io::Interest, net::TcpStream};
 
 use super::{
     copy,
-    pipe::{Lease, lease},
+    pipe::{self, Lease, lease},
     relay::Side,
+};
+use crate::proxy::{
+    account::Account,
+    bandwidth::{Gate, Way},
 };
 
 /// Reads and writes before others get their turn.
@@ -28,8 +32,9 @@ const CONVINCED: u8 = 8;
 
 /// Never holds more than what one read gave, and reads only when it holds nothing: a receiver that
 /// is slow slows its sender down.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Direction {
+    gate: Gate,
     held: Held,
     bulk: Bulk,
     phase: Phase,
@@ -80,10 +85,12 @@ impl Failure {
 
 impl Direction {
     /// `header` goes before what is read, and counts for nothing.
-    pub(super) fn new(header: Option<&[u8]>) -> Self {
+    pub(super) fn new(way: Way, header: Option<&[u8]>) -> Self {
         Self {
+            gate: Gate::new(way),
             held: header.map_or(Held::Nothing, |header| Held::Bytes(header.into(), 0)),
-            ..Self::default()
+            bulk: Bulk::default(),
+            phase: Phase::default(),
         }
     }
 
@@ -93,6 +100,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &TcpStream,
         to: &TcpStream,
+        account: &Account,
         mut moved: impl FnMut(Progress),
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..ROUNDS {
@@ -106,10 +114,17 @@ impl Direction {
                 self.phase = Phase::Closed;
                 continue;
             }
+            let granted = ready!(self.poll_grant(cx, from, account)).map_err(Failure::Read)?;
             let progress = match lease_if(self.bulk.is_on) {
-                Some(pipe) => ready!(self.poll_splice(cx, from, pipe)).map_err(Failure::Read)?,
-                None => ready!(self.poll_copy(cx, from, to))?,
+                Some(pipe) => self.poll_splice(cx, from, pipe, granted),
+                None => self.poll_copy(cx, from, to, granted),
             };
+            let read = match &progress {
+                Poll::Ready(Ok(progress)) => progress.read,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            };
+            self.gate.settle(granted, read);
+            let progress = ready!(progress)?;
             if progress.read == 0 {
                 self.phase = Phase::Closing;
             } else {
@@ -123,7 +138,12 @@ impl Direction {
 
     /// Whether the next thing to come is a read: an error of the source will be seen then.
     pub(super) fn is_reading(&self) -> bool {
-        self.phase == Phase::Open && !self.holds_bytes()
+        self.phase == Phase::Open && !self.holds_bytes() && !self.is_throttled()
+    }
+
+    /// Whether there is something to read that has to wait for bandwidth.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.gate.is_waiting()
     }
 
     pub(super) fn holds_bytes(&self) -> bool {
@@ -165,15 +185,38 @@ impl Direction {
         }
     }
 
+    /// How much may be read. One that is limited takes tokens only when there is something to read.
+    fn poll_grant(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        account: &Account,
+    ) -> Poll<io::Result<usize>> {
+        if !self.gate.is_limited(account.bandwidth(), account.source()) {
+            return Poll::Ready(Ok(usize::MAX));
+        }
+        if !self.gate.is_waiting() {
+            ready!(from.poll_read_ready(cx))?;
+        }
+        let most = if self.bulk.is_on {
+            pipe::LARGEST
+        } else {
+            copy::SIZE
+        };
+        self.gate.poll_grant(cx, most).map(Ok)
+    }
+
     fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
         from: &TcpStream,
         mut pipe: Lease,
-    ) -> Poll<io::Result<Progress>> {
-        let read = ready!(poll_io(from, Interest::READABLE, cx, || {
-            from.try_io(Interest::READABLE, || pipe.fill(from))
-        }))?;
+        most: usize,
+    ) -> Poll<Result<Progress, Failure>> {
+        let read = poll_io(from, Interest::READABLE, cx, || {
+            from.try_io(Interest::READABLE, || pipe.fill(from, most))
+        });
+        let read = ready!(read).map_err(Failure::Read)?;
         if read > 0 {
             self.held = Held::Pipe(pipe);
         }
@@ -186,8 +229,11 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &TcpStream,
         to: &TcpStream,
+        most: usize,
     ) -> Poll<Result<Progress, Failure>> {
         copy::with_buffer(|buffer| {
+            let most = most.min(buffer.len());
+            let buffer = buffer.get_mut(..most).unwrap_or_default();
             let read = poll_io(from, Interest::READABLE, cx, || copy::read(from, buffer));
             let read = ready!(read).map_err(Failure::Read)?;
             if read == 0 {

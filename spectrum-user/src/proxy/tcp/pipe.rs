@@ -16,6 +16,8 @@ use nix::{
 /// Bytes that a pipe should hold: fewer mean more system calls per byte. In order of preference;
 /// an unprivileged process gets less when it has many pipes (`fs.pipe-user-pages-soft`).
 const CAPACITIES: [i32; 2] = [1024 * 1024, 256 * 1024];
+/// The most that one may hold.
+pub(super) const LARGEST: usize = 1024 * 1024;
 /// A pipe that holds less is not worth while.
 const LEAST_CAPACITY: usize = 64 * 1024;
 /// Pipes of a worker, in use or not. Beyond, bytes are copied.
@@ -57,12 +59,13 @@ pub(super) fn lease() -> Option<Lease> {
 
 impl Lease {
     /// Moves what `from` has into the pipe, which must be empty: else "no room" could not be told
-    /// from "nothing to read". 0 = `from` has closed.
-    pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+    /// from "nothing to read". Not more than `most` bytes, which is not 0. 0 = `from` has closed.
+    pub(super) fn fill(&mut self, from: &impl AsFd, most: usize) -> io::Result<usize> {
         let Some(pipe) = &mut self.0 else {
             return Ok(0);
         };
-        let moved = splice(from, None, &pipe.writer, None, pipe.capacity, flags())?;
+        let most = most.min(pipe.capacity);
+        let moved = splice(from, None, &pipe.writer, None, most, flags())?;
         pipe.held += moved;
         Ok(moved)
     }

@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::{io::Interest, net::TcpStream};
 
 use super::direction::{Direction, Failure};
-use crate::proxy::{account::Account, clock::Idle};
+use crate::proxy::{account::Account, bandwidth::Way, clock::Idle};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Side {
@@ -63,18 +63,25 @@ pub(super) async fn relay(
     account: &Account,
 ) -> End {
     let mut relay = Relay {
-        up: Direction::new(header),
-        down: Direction::new(None),
+        up: Direction::new(Way::Up, header),
+        down: Direction::new(Way::Down, None),
         client: Watched::new(client),
         origin: Watched::new(origin),
         last_from: Side::Client,
         idle,
         account,
     };
-    tokio::select! {
-        biased;
-        end = poll_fn(|cx| relay.poll(cx)) => return end,
-        () = idle.expired() => {}
+    loop {
+        tokio::select! {
+            biased;
+            end = poll_fn(|cx| relay.poll(cx)) => return end,
+            () = idle.expired() => {}
+        }
+        if !relay.up.is_throttled() && !relay.down.is_throttled() {
+            break;
+        }
+        // Nobody is idle who waits for bandwidth.
+        idle.touch();
     }
     End::after_idle(
         relay.up.holds_bytes(),
@@ -121,7 +128,7 @@ impl Relay<'_> {
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let (account, idle, last_from) = (self.account, self.idle, &mut self.last_from);
         let (from, to) = (self.client.stream, self.origin.stream);
-        self.up.poll(cx, from, to, |progress| {
+        self.up.poll(cx, from, to, account, |progress| {
             idle.touch();
             account.ingress(progress.read);
             *last_from = Side::Client;
@@ -131,7 +138,7 @@ impl Relay<'_> {
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         let (account, idle, last_from) = (self.account, self.idle, &mut self.last_from);
         let (from, to) = (self.origin.stream, self.client.stream);
-        self.down.poll(cx, from, to, |progress| {
+        self.down.poll(cx, from, to, account, |progress| {
             idle.touch();
             account.egress(progress.written);
             *last_from = Side::Origin;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::{
     account::Account,
+    bandwidth::{Gate, Way},
     clock::Idle,
     tcp::{End, Failure, Progress, Side, copy},
 };
@@ -37,44 +38,52 @@ pub(super) async fn relay(
     idle: &Idle,
     account: &Account,
 ) -> End {
-    let mut up = Direction::new(header);
-    let mut down = Direction::new(None);
+    let mut up = Direction::new(Way::Up, header);
+    let mut down = Direction::new(Way::Down, None);
     let mut last_from = Side::Client;
-    let both = poll_fn(|cx| {
-        let ups = up.poll(cx, client, origin, |progress| {
-            idle.touch();
-            account.ingress(progress.read);
-            last_from = Side::Client;
+    loop {
+        let both = poll_fn(|cx| {
+            let ups = up.poll(cx, client, origin, account, |progress| {
+                idle.touch();
+                account.ingress(progress.read);
+                last_from = Side::Client;
+            });
+            let downs = down.poll(cx, origin, client, account, |progress| {
+                idle.touch();
+                account.egress(progress.written);
+                last_from = Side::Origin;
+            });
+            let (side, error) = match (ups, downs) {
+                (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
+                (Poll::Ready(Err(failure)), _) => failure.at(Side::Client, Side::Origin),
+                (_, Poll::Ready(Err(failure))) => {
+                    // What the client had sent before may have come in the meantime.
+                    let _ = up.poll(cx, client, origin, account, |progress| {
+                        account.ingress(progress.read)
+                    });
+                    failure.at(Side::Origin, Side::Client)
+                }
+                _ => return Poll::Pending,
+            };
+            Poll::Ready(End::Failed { side, error })
         });
-        let downs = down.poll(cx, origin, client, |progress| {
-            idle.touch();
-            account.egress(progress.written);
-            last_from = Side::Origin;
-        });
-        let (side, error) = match (ups, downs) {
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
-            (Poll::Ready(Err(failure)), _) => failure.at(Side::Client, Side::Origin),
-            (_, Poll::Ready(Err(failure))) => {
-                // What the client had sent before may have come in the meantime.
-                let _ = up.poll(cx, client, origin, |progress| {
-                    account.ingress(progress.read)
-                });
-                failure.at(Side::Origin, Side::Client)
-            }
-            _ => return Poll::Pending,
-        };
-        Poll::Ready(End::Failed { side, error })
-    });
-    tokio::select! {
-        biased;
-        end = both => return end,
-        () = idle.expired() => {}
+        tokio::select! {
+            biased;
+            end = both => return end,
+            () = idle.expired() => {}
+        }
+        if !up.gate.is_waiting() && !down.gate.is_waiting() {
+            break;
+        }
+        // Nobody is idle who waits for bandwidth.
+        idle.touch();
     }
     End::after_idle(up.holds_bytes(), down.holds_bytes(), last_from)
 }
 
 /// One direction. Reads only when it holds nothing: a receiver that is slow slows its sender down.
 struct Direction {
+    gate: Gate,
     /// What was read and is not written yet: all from the index on.
     held: Option<(Box<[u8]>, usize)>,
     /// Something written may still wait in the receiver's TLS.
@@ -94,8 +103,9 @@ enum Phase {
 
 impl Direction {
     /// `header` goes before what is read, and counts for nothing.
-    fn new(header: Option<&[u8]>) -> Self {
+    fn new(way: Way, header: Option<&[u8]>) -> Self {
         Self {
+            gate: Gate::new(way),
             held: header.map(|header| (header.into(), 0)),
             unflushed: false,
             phase: Phase::Open,
@@ -112,6 +122,7 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut impl Duplex,
         to: &mut impl Duplex,
+        account: &Account,
         mut moved: impl FnMut(Progress),
     ) -> Poll<Result<(), Failure>> {
         for _ in 0..ROUNDS {
@@ -133,7 +144,7 @@ impl Direction {
                 self.phase = Phase::Closed;
                 continue;
             }
-            let Poll::Ready(progress) = self.poll_copy(cx, from, to) else {
+            let Poll::Ready(progress) = self.poll_granted(cx, from, to, account) else {
                 if self.unflushed {
                     ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Failure::Write)?;
                     self.unflushed = false;
@@ -175,15 +186,37 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 
+    /// Reads and writes as much as it has bandwidth for.
+    fn poll_granted(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut impl Duplex,
+        to: &mut impl Duplex,
+        account: &Account,
+    ) -> Poll<Result<Progress, Failure>> {
+        if !self.gate.is_limited(account.bandwidth(), account.source()) {
+            return self.poll_copy(cx, from, to, copy::SIZE);
+        }
+        let granted = ready!(self.gate.poll_grant(cx, copy::SIZE));
+        let progress = self.poll_copy(cx, from, to, granted);
+        let read = match &progress {
+            Poll::Ready(Ok(progress)) => progress.read,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        self.gate.settle(granted, read);
+        progress
+    }
+
     /// Reads and writes at once; only what the receiver does not take is kept.
     fn poll_copy(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut impl Duplex,
         to: &mut impl Duplex,
+        most: usize,
     ) -> Poll<Result<Progress, Failure>> {
         copy::with_buffer(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
+            let mut buffer = ReadBuf::new(buffer.get_mut(..most).unwrap_or_default());
             ready!(Pin::new(from).poll_read(cx, &mut buffer)).map_err(Failure::Read)?;
             let bytes = buffer.filled();
             let mut written = 0;

@@ -27,6 +27,7 @@ use crate::{
     event::Status,
     proxy::{
         account::Account,
+        bandwidth::{Gate, Way},
         clock::{Idle, Moment},
         origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
@@ -49,6 +50,7 @@ pub(super) struct Session {
     exchange: Exchange,
     allowance: Allowance,
     carriage: Carriage,
+    gates: RefCell<[Gate; 2]>,
     idle: Idle,
     /// The origin has refused a datagram, and that is reported.
     refused: Cell<bool>,
@@ -108,6 +110,7 @@ impl Session {
                 origin,
                 address,
                 header_sent: Cell::new(false),
+                gates: RefCell::new([Way::Up, Way::Down].map(Gate::new)),
                 exchange: Exchange::begin(Moment::now()),
                 refused: Cell::new(false),
                 ended: Cell::new(false),
@@ -145,6 +148,7 @@ impl Session {
             socket: UdpSocket::from_std(socket.into())?,
             address: note.origin,
             header_sent: Cell::new(note.header_sent),
+            gates: RefCell::new([Way::Up, Way::Down].map(Gate::new)),
             exchange: note.exchange,
             refused: Cell::new(false),
             ended: Cell::new(false),
@@ -228,6 +232,9 @@ impl Session {
             self.account.prove();
         }
         self.carry();
+        let Some(datagrams) = self.within_bandwidth(Way::Up, datagrams) else {
+            return Ok(());
+        };
         let sent = match &self.header {
             HeaderMode::Off => self.send(datagrams),
             HeaderMode::First(header) if !self.header_sent.replace(true) => {
@@ -244,6 +251,26 @@ impl Session {
             return self.origin_refused();
         }
         Ok(())
+    }
+
+    /// As many of them as there is bandwidth for; `None`: none.
+    fn within_bandwidth<'d>(&self, way: Way, datagrams: Datagrams<'d>) -> Option<Datagrams<'d>> {
+        let [up, down] = &mut *self.gates.borrow_mut();
+        let gate = match way {
+            Way::Up => up,
+            Way::Down => down,
+        };
+        let account = &self.account;
+        if !gate.is_limited(account.bandwidth(), account.source()) || datagrams.bytes.is_empty() {
+            return Some(datagrams);
+        }
+        let granted = gate.grant_now(datagrams.bytes.len(), datagrams.size);
+        if granted == datagrams.bytes.len() {
+            return Some(datagrams);
+        }
+        let passed = granted / datagrams.size.max(1);
+        account.exceeds_bandwidth(datagrams.count() - passed);
+        (passed > 0).then(|| datagrams.first(passed))
     }
 
     fn send_first(&self, header: &Header, datagrams: Datagrams<'_>) -> io::Result<()> {
@@ -447,6 +474,9 @@ impl Session {
 
     /// Keeps the order: behind one that waits, all wait.
     fn send_back(&self, run: Datagrams<'_>, waiting: &mut Vec<Waiting>) {
+        let Some(run) = self.within_bandwidth(Way::Down, run) else {
+            return;
+        };
         let mut sent = 0;
         if waiting.is_empty() {
             match self.edge.send(self.key, run) {
