@@ -124,6 +124,7 @@ fn the_least_tcp_document_gets_the_documented_defaults() {
     assert_eq!(app.proxy_protocol_on, HeaderOn::First);
     assert_eq!(app.timeouts.connect, Duration::from_secs(5));
     assert_eq!(app.timeouts.idle, Duration::from_secs(3600));
+    assert_eq!(app.timeouts.max_duration, None);
     assert_eq!(app.limits.connections, 100_000);
     assert_eq!(app.limits.connections_per_prefix, 100_000);
     assert_eq!(app.limits.connections_per_source, 1_000);
@@ -190,6 +191,8 @@ fn fields_do_what_they_say() {
          retries = 0\n\
          slow_start = \"90s\"\n\
          sources = [\"192.0.2.100\", \"192.0.2.101\"]\n\
+         [timeouts]\n\
+         max_duration = \"8h\"\n\
          [protection]\n\
          block = [\"192.0.2.7\", \"10.0.0.0/8\", \"192.0.2.7/32\"]\n\
          allow = [\"2001:db8::/32\"]\n\
@@ -214,6 +217,7 @@ fn fields_do_what_they_say() {
     let pool = ["192.0.2.100", "192.0.2.101"].map(|ip| ip.parse().unwrap());
     assert_eq!(app.origins.source, SourceAddress::Pool(pool.to_vec()));
     assert_eq!(app.proxy_protocol, ProxyProtocol::V1);
+    assert_eq!(app.timeouts.max_duration, Some(Duration::from_hours(8)));
     let limits = app.limits;
     assert_eq!(limits.connections_per_prefix, 10);
     assert_eq!(limits.connections_per_source, 10);

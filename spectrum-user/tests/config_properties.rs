@@ -121,6 +121,7 @@ const KEYS: &[&str] = &[
     "timeouts.connect",
     "timeouts.handshake",
     "timeouts.idle",
+    "timeouts.max_duration",
     "protection",
     "protection.block",
     "protection.allow",

@@ -281,4 +281,6 @@ pub struct Timeouts {
     pub handshake: Duration,
     /// Without a byte in either direction. A TCP connection is closed; a UDP session expires.
     pub idle: Duration,
+    /// From the beginning to the end of a connection or session, whatever it does.
+    pub max_duration: Option<Duration>,
 }

@@ -133,6 +133,11 @@ struct TimeoutsTable {
     handshake: Option<Duration>,
     #[serde(serialize_with = "duration")]
     idle: Duration,
+    #[serde(
+        serialize_with = "optional_duration",
+        skip_serializing_if = "Option::is_none"
+    )]
+    max_duration: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -323,6 +328,7 @@ impl<'a> From<&'a App> for AppDocument<'a> {
                 connect: (!is_udp).then_some(app.timeouts.connect),
                 handshake: app.reads_first().then_some(app.timeouts.handshake),
                 idle: app.timeouts.idle,
+                max_duration: app.timeouts.max_duration,
             },
             origins: OriginsTable::new(app, &app.origins),
             routing: app

@@ -64,6 +64,7 @@ fn app(id: u8, transport: Transport, first: u16, last: u16) -> config::App {
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
+            max_duration: None,
         },
         limits: Limits::NONE,
         ip_firewall: true,

@@ -142,7 +142,7 @@ impl Status {
     pub const CLOSED: Self = Self(200);
     /// The client named a server that the app does not serve.
     pub const BAD_SERVER_NAME: Self = Self(400);
-    /// A limit of the app refused the client, or evicted its session.
+    /// A limit of the app refused the client, or ended its connection or session.
     pub const DENIED: Self = Self(403);
     pub const CLIENT_HANDSHAKE_FAILED: Self = Self(443);
     pub const ORIGIN_RESET: Self = Self(444);

@@ -29,6 +29,8 @@ pub(super) struct Account {
     share: Rc<Share>,
     pub(super) serving: Arc<Serving>,
     pub(super) client: SocketAddr,
+    /// The limit that ends it, as events have it.
+    reason: Cell<&'static str>,
     /// `None` once closed.
     permit: Cell<Option<Permit>>,
     opened: Cell<Option<Opened>>,
@@ -92,6 +94,7 @@ impl Account {
                     share: Rc::clone(share),
                     serving,
                     client,
+                    reason: Cell::new(""),
                     permit: Cell::new(Some(permit)),
                     opened: Cell::new(None),
                     round_trips: Cell::default(),
@@ -121,6 +124,7 @@ impl Account {
             share: Rc::clone(share),
             serving: share.service.serving(),
             client: note.client,
+            reason: Cell::new(""),
             permit: Cell::new(Some(share.service.admission.readmit(note.client.ip()))),
             opened: Cell::new(Some(opened)),
             round_trips: Cell::default(),
@@ -215,6 +219,31 @@ impl Account {
         self.report(Kind::ClientFiltered, status, Timestamp::now());
     }
 
+    /// A limit ends it: events say which.
+    pub(super) fn end_by(&self, limit: &'static str) {
+        self.reason.set(limit);
+    }
+
+    /// How long a session may go on that has an origin; `None`: as long as it likes.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let most = self.app().timeouts.max_duration?;
+        let opened = self.opened.get();
+        let began = opened.map_or_else(Timestamp::now, |opened| opened.at);
+        // Another process may have begun it, by another clock.
+        let passed = Duration::try_from(Timestamp::now().duration_since(began));
+        Some(most.saturating_sub(passed.unwrap_or_default()))
+    }
+
+    /// It has lasted for as long as one may. Closes the books.
+    pub(super) fn expire(&self) {
+        self.share.stats().expired.add(1);
+        self.end_by("max_duration");
+        if self.opened.get().is_none() {
+            self.report(Kind::ClientFiltered, Status::DENIED, Timestamp::now());
+        }
+        self.close(Status::DENIED);
+    }
+
     /// Received from the client.
     pub(super) fn ingress(&self, bytes: usize) {
         let bytes = bytes as u64;
@@ -288,6 +317,7 @@ impl Account {
             origin_tls_fingerprint: tls.fingerprint,
             origin_tls_protocol: tls.origin.protocol,
             origin_tls_status: tls.origin.status,
+            reason: self.reason.get(),
             ..record(&self.share, self.app(), self.client, kind, status, now)
         });
     }

@@ -1,6 +1,6 @@
 //! A clock cheap enough to be read for every message, and what is measured with it.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, future, time::Duration};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,15 @@ pub(super) fn nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
     let now = now.unwrap_or_default().as_nanos();
     u64::try_from(now).unwrap_or(u64::MAX)
+}
+
+/// Returns after this time; never, if there is none.
+pub(super) async fn after(time: Option<Duration>) {
+    match time {
+        // Apart, so that who has no time to wait for stays small.
+        Some(time) => Box::pin(tokio::time::sleep(time)).await,
+        None => future::pending().await,
+    }
 }
 
 /// Notices when nothing has happened for a while. Activity costs one read of the clock; the timer

@@ -15,6 +15,7 @@ pub(super) struct Stats {
     pub(super) refused: Counter,
     refusals: Refusals<Counter>,
     pub(super) evicted: Counter,
+    pub(super) expired: Counter,
     pub(super) tls_errors: Counter,
     pub(super) origin_errors: Counter,
     pub(super) accept_errors: Counter,
@@ -77,6 +78,8 @@ pub struct Totals {
     pub refusals: Refusals,
     /// UDP sessions that made room for newer ones, because their clients had not proved to be real.
     pub evicted: u64,
+    /// Connections and sessions that lasted for as long as one may.
+    pub expired: u64,
     /// Connections that ended in a TLS handshake, with the client or with every origin.
     pub tls_errors: u64,
     /// Connections and sessions for which no origin could be reached.
@@ -117,6 +120,7 @@ impl Totals {
                 new_connections_per_source: sum(|stats| &stats.refusals.new_connections_per_source),
             },
             evicted: sum(|stats| &stats.evicted),
+            expired: sum(|stats| &stats.expired),
             tls_errors: sum(|stats| &stats.tls_errors),
             origin_errors: sum(|stats| &stats.origin_errors),
             accept_errors: sum(|stats| &stats.accept_errors),

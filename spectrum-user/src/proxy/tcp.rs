@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     account::{Account, RoundTrips},
-    clock::Idle,
+    clock::{Idle, after},
     origins::{Held, Origins},
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
     routes::Astray,
@@ -38,29 +38,38 @@ pub(super) fn serve(
 ) -> impl Future<Output = ()> {
     // Here, so that it holds as well when the future is dropped before it ran.
     let client = ResetOnDrop::new(client);
-    carry(client, edge, account)
+    bounded(client, edge, account)
 }
 
-async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
+/// For as long as a connection may last.
+async fn bounded(client: ResetOnDrop, edge: SocketAddr, account: Account) {
+    tokio::select! {
+        biased;
+        () = carry(client, edge, &account) => {}
+        () = after(account.app().timeouts.max_duration) => account.expire(),
+    }
+}
+
+async fn carry(client: ResetOnDrop, edge: SocketAddr, account: &Account) {
     if let Some(endpoint) = account.serving.tls.clone() {
         // Apart, so that connections without TLS stay small.
         return Box::pin(tls::carry(client, edge, account, &endpoint)).await;
     }
     let (origins, first) = match &account.serving.routes {
         None => (&account.serving.origins, Vec::new()),
-        Some(routes) => match Box::pin(routes.choose(&client.stream, &account)).await {
+        Some(routes) => match Box::pin(routes.choose(&client.stream, account)).await {
             Ok(chosen) => chosen,
             Err(astray) => {
                 if matches!((&astray, routes.by), (Astray::Unknown, RouteBy::Tls)) {
                     Box::pin(tls::refuse_name(client)).await;
                 }
-                return astray.close(&account, routes.by);
+                return astray.close(account, routes.by);
             }
         },
     };
     let reached = tokio::select! {
         biased;
-        reached = reach(origins, &account, edge.port(), async |origin| Ok(origin)) => reached,
+        reached = reach(origins, account, edge.port(), async |origin| Ok(origin)) => reached,
         // Nobody waits for the origin any more.
         _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
     };
@@ -73,14 +82,14 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
         Err(status) => return account.origin_error(status),
     };
     let origin = ResetOnDrop::new(origin);
-    let header = header(&client.stream, edge, &account);
+    let header = header(&client.stream, edge, account);
     // What was read in search of a name is sent on unchanged.
     let opening = (!first.is_empty()).then(|| {
         let header = header.as_deref().unwrap_or_default();
         [header, &first].concat()
     });
     account.ingress(first.len());
-    note_round_trips(&client.stream, &origin.stream, &account);
+    note_round_trips(&client.stream, &origin.stream, account);
     account.opened(address);
 
     let idle = Idle::new(account.app().timeouts.idle);
@@ -89,10 +98,10 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: Account) {
         &origin.stream,
         opening.as_deref().or(header.as_deref()),
         &idle,
-        &account,
+        account,
     )
     .await;
-    note_round_trips(&client.stream, &origin.stream, &account);
+    note_round_trips(&client.stream, &origin.stream, account);
     let status = status(&end);
     if let End::Closed | End::Idle { .. } = end {
         client.end_in_order();

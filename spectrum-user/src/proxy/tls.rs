@@ -70,11 +70,11 @@ const MAX_OFFER: usize = 1024;
 pub(super) async fn carry(
     client: ResetOnDrop,
     edge: SocketAddr,
-    account: Account,
+    account: &Account,
     endpoint: &Endpoint,
 ) {
     let session = Session {
-        account: &account,
+        account,
         endpoint,
         terms: endpoint.terms(),
         edge,

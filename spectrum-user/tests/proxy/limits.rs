@@ -1,7 +1,7 @@
 //! What one app or one source may hold.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     time::{Duration, Instant},
 };
 
@@ -123,6 +123,54 @@ fn sessions_of_an_app_begin_no_faster_than_it_wants() {
     );
     assert_within(&totals, began);
     assert_eq!(totals.refusals.new_connections, totals.refused);
+}
+
+/// However busy it is: who logs in again each day does not stay for a year.
+#[test]
+fn a_connection_lasts_as_long_as_it_may_and_the_event_says_so() {
+    let origin = tcp_origin();
+    let mut app = tcp_app(&[origin.local_addr().unwrap()]);
+    app.timeouts.max_duration = Some(Duration::from_secs(1));
+    let stage = Stage::new(&[app]);
+    let began = Instant::now();
+    let (mut client, mut server) = connect_through(edge(), &origin);
+    let end = loop {
+        if let Err(error) = client.write_all(b"busy") {
+            break error;
+        }
+        if server.read_exact(&mut [0; 4]).is_err() {
+            break client.read_exact(&mut [0; 1]).unwrap_err();
+        }
+    };
+    let cut = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    assert!(cut.contains(&end.kind()), "{end}");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    stage.expect_event(Kind::Connect, 0);
+    let event = stage.expect_event(Kind::Disconnect, 403);
+    assert_eq!(event.reason, "max_duration");
+    stage.wait_for_active("app", 0);
+    assert_eq!(stage.snapshot("app").totals.expired, 1);
+}
+
+/// A client that goes on gets a new session; the origin sees it come from another port.
+#[test]
+fn a_session_lasts_as_long_as_it_may() {
+    let origin = udp_origin();
+    let mut app = udp_app(&[origin.local_addr().unwrap()]);
+    app.timeouts.max_duration = Some(Duration::from_secs(1));
+    let stage = Stage::new(&[app]);
+    let client = udp_client(edge());
+    let ask = || {
+        client.send(b"busy").unwrap();
+        receive_from(&origin).1
+    };
+    let first = ask();
+    eventually(ask, |session| *session != first);
+    stage.expect_event(Kind::Connect, 0);
+    let event = stage.expect_event(Kind::Disconnect, 403);
+    assert_eq!(event.reason, "max_duration");
+    stage.expect_event(Kind::Connect, 0);
 }
 
 /// The least there is: hardly a token comes while a test runs.

@@ -258,6 +258,7 @@ pub(crate) fn app(
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(60),
+            max_duration: None,
         },
         limits: Limits::NONE,
         ip_firewall: false,

@@ -39,6 +39,11 @@ pub(crate) const CASES: &[Case] = &[
         run: a_download_over_tls_takes_its_time_and_arrives_whole,
     },
     Case {
+        name: "limits::a_download_that_lasts_too_long_is_cut_and_does_not_look_complete",
+        needs: &["curl", "nginx"],
+        run: a_download_that_lasts_too_long_is_cut_and_does_not_look_complete,
+    },
+    Case {
         name: "limits::a_flood_of_datagrams_leaves_the_origin_what_it_bears",
         needs: &[],
         run: a_flood_of_datagrams_leaves_the_origin_what_it_bears,
@@ -168,6 +173,42 @@ fn a_download_over_tls_takes_its_time_and_arrives_whole() -> Result<()> {
         ensure!(most(RATE, time) >= large.len() as u64, "only {time:?}");
         ensure!(time < PATIENCE, "{time:?}");
         Ok(())
+    })
+}
+
+fn a_download_that_lasts_too_long_is_cut_and_does_not_look_complete() -> Result<()> {
+    let lab = Lab::new()?;
+    let root = lab.dir().join("www");
+    fs::create_dir_all(&root)?;
+    fs::write(root.join("large"), noise(20_000_000))?;
+    let _nginx = origin::nginx(&lab, &root)?;
+    let app = AppDocument {
+        tables: "[timeouts]\nmax_duration = \"1s\"",
+        ..AppDocument::tcp(APP, port::HTTP)
+    };
+    shielded_in(&lab, HostDocument::default(), &[app], |scene| {
+        let mut curl = Command::new("curl");
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "20",
+            "--limit-rate",
+            "1M",
+        ]);
+        curl.args(["--output", "/dev/null"]);
+        curl.arg(format!("http://{EDGE}/large"));
+        let began = Instant::now();
+        let ended = output(&lab.client, &mut curl)?;
+        let time = began.elapsed();
+        ensure!(
+            time >= Duration::from_secs(1) && time < PATIENCE,
+            "{time:?}"
+        );
+        let said = String::from_utf8_lossy(&ended.stderr);
+        // Failure in receiving network data.
+        ensure!(ended.status.code() == Some(56), "{}: {said}", ended.status);
+        wait_for_event(&scene, "max_duration")
     })
 }
 

@@ -87,6 +87,7 @@ pub(crate) fn app(name: &str, transport: Transport, first: u16, last: u16) -> Ap
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(60),
+            max_duration: None,
         },
         limits: Limits::NONE,
         ip_firewall: true,

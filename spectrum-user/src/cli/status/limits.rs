@@ -4,7 +4,9 @@ use crate::{cli::output, proxy::Refusals, status::AppStatus};
 
 /// A line for each app that refused something; nothing if there are none.
 pub(super) fn text(apps: &[AppStatus]) -> String {
-    let lines = apps.iter().flat_map(|app| [refusals(app), dropped(app)]);
+    let lines = apps
+        .iter()
+        .flat_map(|app| [refusals(app), dropped(app), expired(app)]);
     super::block(lines.flatten().collect())
 }
 
@@ -41,4 +43,12 @@ fn refusals(app: &AppStatus) -> Option<String> {
         .collect();
     let said = said.join(", ");
     (!said.is_empty()).then(|| format!("{}: refused by limits: {said}\n", app.name))
+}
+
+fn expired(app: &AppStatus) -> Option<String> {
+    let expired = app.proxy.as_ref()?.totals.expired;
+    (expired > 0).then(|| {
+        let expired = output::count(expired);
+        format!("{}: {expired} ended after `max_duration`\n", app.name)
+    })
 }

@@ -342,10 +342,14 @@ fn timeouts(root: &mut Table<'_>, transport: Option<Transport>, reads_first: boo
     let idle = table.get_or("idle", idle, |value| {
         scalar::duration(value, MIN_IDLE..=MAX_IDLE)
     });
+    let max_duration = table.get("max_duration", |value| {
+        scalar::duration(value, MIN_IDLE..=MAX_IDLE)
+    });
     table.finish();
     Timeouts {
         connect: connect.map_or(CONNECT, Spanned::into_inner),
         handshake: handshake.map_or(HANDSHAKE, Spanned::into_inner),
         idle,
+        max_duration: max_duration.map(Spanned::into_inner),
     }
 }

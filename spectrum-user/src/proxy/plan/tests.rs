@@ -44,6 +44,7 @@ pub(in crate::proxy) fn app(id: u8, ports: (u16, u16), edge_ips: EdgeIps) -> Arc
             connect: Duration::from_secs(1),
             handshake: Duration::from_secs(10),
             idle: Duration::from_secs(1),
+            max_duration: None,
         },
         limits: Limits::NONE,
         ip_firewall: false,

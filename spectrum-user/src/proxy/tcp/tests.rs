@@ -7,7 +7,7 @@ fn size_of_future<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
 /// A hundred thousand idle players should not cost more than their sockets.
 #[test]
 fn a_connection_is_small() {
-    let size = size_of_future(carry);
+    let size = size_of_future(bounded);
     assert!(size <= 1536, "{size} bytes");
 }
 

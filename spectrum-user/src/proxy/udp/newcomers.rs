@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::session::Session;
-use crate::{event::Status, proxy::clock::Moment};
+use crate::proxy::clock::Moment;
 
 /// Entries of sessions that are gone or proved, that may pile up before they are swept.
 const SLACK: usize = 64;
@@ -43,9 +43,7 @@ impl Newcomers {
     pub(super) fn evict(&self) -> bool {
         let evicted = self.0.borrow_mut().take_oldest();
         // Not while the queue is borrowed.
-        evicted
-            .inspect(|session| session.end(Status::DENIED))
-            .is_some()
+        evicted.inspect(|session| session.evict()).is_some()
     }
 }
 

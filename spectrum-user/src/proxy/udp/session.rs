@@ -28,7 +28,8 @@ use crate::{
     proxy::{
         account::Account,
         bandwidth::{Gate, Way},
-        clock::{Idle, Moment},
+        clock::{Idle, Moment, after},
+        limits::Limit,
         origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
         shortcut::{Carried, Route},
@@ -326,6 +327,10 @@ impl Session {
                 () = session.return_all() => {}
                 () = session.book_all() => {}
                 () = session.expired() => session.end(Status::CLOSED),
+                () = after(session.account.time_left()) => {
+                    session.account.expire();
+                    session.end(Status::DENIED);
+                }
             }
         }
     }
@@ -516,6 +521,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Ends it in favour of another.
+    pub(super) fn evict(&self) {
+        self.account.end_by(Limit::Connections.word());
+        self.end(Status::DENIED);
     }
 
     /// Closes the books and lets the next session of this client begin; a second call has no
