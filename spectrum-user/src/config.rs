@@ -38,7 +38,7 @@ pub use errors::{Errors, Finding};
 pub use feed::{Feed, FeedAction, FeedSource};
 pub use health::{Check, CheckKind, Exchange, Health};
 pub use host::{EventOutput, Host, SynAnswers, XdpMode};
-pub use limits::{Bandwidth, ConnectionRate, Limits, NewConnections, Ways};
+pub use limits::{Bandwidth, ConnectionRate, Limits, NewConnections, Queue, Ways};
 pub use origins::{Balance, Lookup, Member, Origin, Origins, Records, SourceAddress};
 pub use place::{Admission, Geo};
 pub use prefix::{PrefixError, parse_prefix};

@@ -182,6 +182,7 @@ fn fields_do_what_they_say() {
          [limits]\n\
          connections = 10\n\
          new_connections_per_second = { app = 7, per_source = 2, per_source_burst = 9 }\n\
+         queue = { length = 3 }\n\
          bandwidth = { per_connection = { up = 1_000, down = \"12.5MB\" }, per_source = { down = \"100Mbit\" }, app = { up = \"1.5 GiB\" } }\n\
          [origins]\n\
          balance = \"lowest-latency\"\n\
@@ -189,6 +190,7 @@ fn fields_do_what_they_say() {
          maintenance = [\"tcp://192.0.2.1:3000-4000\"]\n\
          backup = [\"tcp://192.0.2.2:1000-2000\"]\n\
          retries = 0\n\
+         max_connections = 4\n\
          slow_start = \"90s\"\n\
          sources = [\"192.0.2.100\", \"192.0.2.101\"]\n\
          [timeouts]\n\
@@ -222,6 +224,9 @@ fn fields_do_what_they_say() {
     assert_eq!(limits.connections_per_prefix, 10);
     assert_eq!(limits.connections_per_source, 10);
     let rate = |per_second, burst| Some(ConnectionRate { per_second, burst });
+    assert_eq!(app.origins.max_connections, Some(4));
+    let queue = limits.queue.unwrap();
+    assert_eq!((queue.length, queue.timeout), (3, Duration::from_secs(5)));
     let bandwidth = limits.bandwidth;
     let ways = |up, down| Ways { up, down };
     assert_eq!(

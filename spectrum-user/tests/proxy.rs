@@ -25,6 +25,8 @@ mod limits;
 mod origins;
 #[path = "proxy/proofs.rs"]
 mod proofs;
+#[path = "proxy/queue.rs"]
+mod queue;
 #[path = "proxy/relay.rs"]
 mod relay;
 #[path = "proxy/routes.rs"]

@@ -179,12 +179,14 @@ fn apps(apps: &[AppStatus]) -> String {
     format!("\n{table}\n")
 }
 
-/// The origins of apps that have several, or one that is checked or not simply up; nothing if there are none.
+/// The origins of apps that have several, or one that is checked, bounded or not simply up; nothing if there are none.
 fn origins(apps: &[AppStatus]) -> String {
     let is_shown = |origins: &[OriginSnapshot]| {
         let mut each = origins.iter();
-        let says_something =
-            |origin: &OriginSnapshot| origin.state != OriginCondition::Up || origin.check.is_some();
+        let says_something = |origin: &OriginSnapshot| {
+            let is_bounded = origin.max_connections.is_some();
+            is_bounded || origin.state != OriginCondition::Up || origin.check.is_some()
+        };
         origins.len() > 1 || each.any(says_something)
     };
     let mut table = output::table(&[
@@ -207,7 +209,10 @@ fn origins(apps: &[AppStatus]) -> String {
                 origin.address.to_string(),
                 origin_state(origin),
                 origin.weight.to_string(),
-                output::count(origin.active.into()),
+                match origin.max_connections {
+                    None => output::count(origin.active.into()),
+                    Some(most) => format!("{} of {most}", origin.active),
+                },
                 output::count(origin.failures),
                 origin.connect_us.map_or_else(
                     || "–".to_owned(),

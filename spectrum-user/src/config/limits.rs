@@ -1,5 +1,7 @@
 //! Bounds on what an app lets in and holds open.
 
+use std::time::Duration;
+
 /// Bounds of one app; 0 never occurs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -11,6 +13,8 @@ pub struct Limits {
     pub connections_per_source: u32,
     pub new_connections: NewConnections,
     pub bandwidth: Bandwidth,
+    /// `None`: who finds all origins full is refused.
+    pub queue: Option<Queue>,
 }
 
 impl Limits {
@@ -28,6 +32,7 @@ impl Limits {
             per_source: Ways::NONE,
             app: Ways::NONE,
         },
+        queue: None,
     };
 }
 
@@ -79,4 +84,13 @@ impl Ways {
         up: None,
         down: None,
     };
+}
+
+/// Where TCP clients wait for a place at an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// How many at once.
+    pub length: u32,
+    /// How long each.
+    pub timeout: Duration,
 }

@@ -21,6 +21,8 @@ pub struct Origins {
     /// How long an origin that comes back takes to get its whole share again.
     pub slow_start: Duration,
     pub source: SourceAddress,
+    /// How many TCP connections or UDP sessions each origin may have.
+    pub max_connections: Option<u32>,
 }
 
 /// From which address this host connects to the origins.
@@ -122,6 +124,7 @@ impl FromIterator<Origin> for Origins {
             retries: Self::RETRIES,
             slow_start: Duration::ZERO,
             source: SourceAddress::Route,
+            max_connections: None,
         }
     }
 }

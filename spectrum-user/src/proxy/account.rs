@@ -224,6 +224,23 @@ impl Account {
         self.reason.set(limit);
     }
 
+    /// A limit refuses the client after all.
+    pub(super) fn refused(&self, limit: Limit) {
+        self.share.stats().refuse(limit);
+        self.end_by(limit.word());
+        self.report(Kind::ClientFiltered, Status::DENIED, Timestamp::now());
+    }
+
+    /// The same, but not for events.
+    pub(super) fn refused_unseen(&self, limit: Limit) {
+        self.share.stats().refuse(limit);
+    }
+
+    /// The client has to wait for a place at an origin.
+    pub(super) fn queued(&self) {
+        self.share.stats().queued.add(1);
+    }
+
     /// How long a session may go on that has an origin; `None`: as long as it likes.
     pub(super) fn time_left(&self) -> Option<Duration> {
         let most = self.app().timeouts.max_duration?;

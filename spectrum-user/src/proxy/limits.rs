@@ -40,6 +40,12 @@ pub(super) enum Limit {
     ConnectionsPerSource,
     NewConnections,
     NewConnectionsPerSource,
+    /// All origins are full, and nobody waits here.
+    Origins,
+    /// All origins are full, and so is the queue.
+    Queue,
+    /// It has waited for too long.
+    QueueTimeout,
 }
 
 impl Limit {
@@ -51,6 +57,9 @@ impl Limit {
             Self::ConnectionsPerSource => "connections_per_source",
             Self::NewConnections => "new_connections",
             Self::NewConnectionsPerSource => "new_connections_per_source",
+            Self::Origins => "origins",
+            Self::Queue => "queue",
+            Self::QueueTimeout => "queue_timeout",
         }
     }
 }

@@ -3,6 +3,7 @@
 mod candidates;
 mod maglev;
 mod mix;
+mod queue;
 mod schedule;
 mod state;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 use candidates::Candidates;
 use maglev::Maglev;
+use queue::{Queue, Ticket};
 use schedule::Schedule;
 pub use state::{CheckSnapshot, OriginCondition};
 pub(super) use state::{Held, OriginState};
@@ -40,6 +42,8 @@ pub(super) struct Origins {
     schedule: Schedule,
     /// Only for [`Balance::SourceHash`].
     maglev: Option<Maglev>,
+    /// Who waits while all are full.
+    queue: Arc<Queue>,
     /// Choices so far, where [`PROBE_EVERY`] counts them.
     chosen: AtomicUsize,
     /// Whose turn it is of several sources.
@@ -63,6 +67,9 @@ pub struct OriginSnapshot {
     pub state: OriginCondition,
     /// TCP connections or UDP sessions at this moment, those that are being opened included.
     pub active: u32,
+    /// So many it may have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// Attempts that did not reach it, and UDP datagrams that it refused.
     pub failures: u64,
     /// Moving average of the time to connect, in microseconds; absent before the first connection.
@@ -94,13 +101,19 @@ impl Origins {
         let settings = settings.clone();
         let balance = settings.balance;
         let known = previous.map_or(&[][..], |previous| &previous.peers);
-        let peer = |member: &Member| Peer::new(*member, known);
+        let queue = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.queue));
+        let peer = |member: &Member| Peer::new(*member, known, &queue);
         let peers: Box<[Peer]> = members.iter().map(peer).collect();
+        for peer in &peers {
+            peer.state.set_most(settings.max_connections);
+        }
+        queue.wake();
         let is_hashed = balance == Balance::SourceHash;
         Self {
             schedule: Schedule::new(members),
             maglev: is_hashed.then(|| Maglev::new(members)),
             peers,
+            queue,
             chosen: AtomicUsize::new(0),
             turn: AtomicUsize::new(0),
             settings,
@@ -115,7 +128,23 @@ impl Origins {
             source,
             tried: 0,
             left: self.settings.retries.saturating_add(1),
+            are_full: false,
         }
+    }
+
+    /// Whether clients wait, so that others have to wait behind them.
+    pub(super) fn has_queue(&self) -> bool {
+        self.settings.max_connections.is_some() && self.queue.len() > 0
+    }
+
+    /// A place in the queue; `None` if `length` wait already.
+    pub(super) fn queue(&self, length: u32) -> Option<Ticket<'_>> {
+        self.queue.join(length)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// The origin at an address, for a session that it has already. One that is not among these any
@@ -131,7 +160,7 @@ impl Origins {
             ip: address.ip(),
             first_port: address.port().saturating_sub(offset),
         };
-        Held::new(&Arc::new(OriginState::new(origin)))
+        Held::new(&Arc::new(OriginState::new(origin, Arc::clone(&self.queue))))
     }
 
     /// From where a client's connection to an origin comes.
@@ -153,7 +182,8 @@ impl Origins {
         let now = Moment::now();
         self.peers.iter().any(|peer| {
             let is_other = peer.state.origin != than.origin;
-            is_other && !peer.member.maintenance && peer.state.is_up(now)
+            let is_there = !peer.member.maintenance && peer.state.is_up(now);
+            is_other && is_there && !peer.state.is_full()
         })
     }
 
@@ -169,6 +199,7 @@ impl Origins {
                 state.condition(now, self.settings.slow_start)
             },
             active: state.active(),
+            max_connections: self.settings.max_connections,
             failures: state.failures(),
             connect_us: state.connect_us(),
             check: state.last_check(),
@@ -198,8 +229,9 @@ impl Origins {
     }
 
     /// The best origin that is not among those `tried`: one that is up before one that is not, and
-    /// of those, one of the lowest rank.
-    fn choose(&self, source: IpAddr, tried: u64) -> Option<usize> {
+    /// of those, one of the lowest rank. One that is full, or among those `full`, keeps its rank:
+    /// backups are for origins that fail, not for those that are busy.
+    fn choose(&self, source: IpAddr, tried: u64, full: u64) -> Choice {
         let now = Moment::now();
         let mut best = None;
         let mut those = 0;
@@ -211,13 +243,19 @@ impl Origins {
             if best.is_none_or(|best| rank < best) {
                 (best, those) = (Some(rank), 0);
             }
-            if best == Some(rank) {
+            if best == Some(rank) && full >> index & 1 == 0 && !state.is_full() {
                 those |= 1 << index;
             }
         }
-        best?;
+        if best.is_none() {
+            return Choice::Nobody;
+        }
+        if those == 0 {
+            return Choice::AllFull;
+        }
         let candidates = Candidates::new(&self.peers, those, now, self.settings.slow_start);
-        self.choose_among(&candidates, source)
+        let chosen = self.choose_among(&candidates, source);
+        chosen.map_or(Choice::Nobody, Choice::One)
     }
 
     fn choose_among(&self, candidates: &Candidates<'_>, source: IpAddr) -> Option<usize> {
@@ -239,14 +277,21 @@ impl Origins {
     }
 }
 
+/// See [`Origins::choose`].
+enum Choice {
+    One(usize),
+    AllFull,
+    Nobody,
+}
+
 impl Peer {
     /// With the state of the same origin among those `known`.
-    fn new(member: Member, known: &[Self]) -> Self {
+    fn new(member: Member, known: &[Self], queue: &Arc<Queue>) -> Self {
         let same = known
             .iter()
             .find(|peer| peer.member.origin == member.origin);
         let Some(same) = same else {
-            let state = Arc::new(OriginState::new(member.origin));
+            let state = Arc::new(OriginState::new(member.origin, Arc::clone(queue)));
             return Self { member, state };
         };
         if same.member.maintenance && !member.maintenance {
@@ -260,23 +305,59 @@ impl Peer {
 }
 
 /// See [`Origins::attempts`].
+#[derive(Debug)]
 pub(super) struct Attempts<'a> {
     origins: &'a Origins,
     source: IpAddr,
     /// A bit for each origin.
     tried: u64,
     left: u32,
+    are_full: bool,
+}
+
+impl Attempts<'_> {
+    /// Whether there was none the last time because those that remain are full.
+    pub(super) fn are_full(&self) -> bool {
+        self.are_full
+    }
+
+    /// Whether one more may be tried.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Any origin will do again, for who has waited.
+    pub(super) fn start_again(&mut self) {
+        self.tried = 0;
+    }
 }
 
 impl Iterator for Attempts<'_> {
     type Item = Held;
 
     fn next(&mut self) -> Option<Held> {
-        self.left = self.left.checked_sub(1)?;
-        let index = self.origins.choose(self.source, self.tried)?;
-        self.tried |= 1 << index;
-        let peer = self.origins.peers.get(index)?;
-        Some(Held::new(&peer.state))
+        self.are_full = false;
+        let left = self.left.checked_sub(1)?;
+        // Those whose last place somebody else was quicker to take.
+        let mut full = 0;
+        loop {
+            match self.origins.choose(self.source, self.tried, full) {
+                Choice::One(index) => {
+                    let peer = self.origins.peers.get(index)?;
+                    if let Some(held) = Held::take(&peer.state) {
+                        self.left = left;
+                        self.tried |= 1 << index;
+                        return Some(held);
+                    }
+                    full |= 1 << index;
+                }
+                Choice::AllFull => {
+                    self.are_full = true;
+                    return None;
+                }
+                Choice::Nobody => return None,
+            }
+        }
     }
 }
 

@@ -101,6 +101,12 @@ impl Routes {
             .flat_map(|(_, origins)| origins.in_service())
     }
 
+    /// How many clients wait for an origin.
+    pub(super) fn waiting(&self) -> usize {
+        let origins = self.all.iter().map(|(_, origins)| origins);
+        origins.map(Origins::waiting).sum()
+    }
+
     pub(super) fn snapshot(&self, ports: PortRange) -> Vec<RouteSnapshot> {
         let snapshot = |(route, origins): &(Route, Origins)| RouteSnapshot {
             hosts: route.hosts.clone(),

@@ -72,6 +72,9 @@ pub struct AppSnapshot {
     pub protocol: String,
     /// TCP connections or UDP sessions at this moment.
     pub active: u32,
+    /// How many of these wait for a place at an origin.
+    #[serde(default)]
+    pub waiting: usize,
     #[serde(flatten)]
     pub totals: Totals,
     pub origins: Vec<OriginSnapshot>,
@@ -163,6 +166,10 @@ impl Service {
             name: app.name.clone(),
             protocol: app.protocol(),
             active: self.admission.active(),
+            waiting: {
+                let routes = serving.routes.as_ref();
+                serving.origins.waiting() + routes.map_or(0, Routes::waiting)
+            },
             totals: Totals::of(&self.stats),
             origins: serving.origins.snapshot(app.ports),
             routes: {

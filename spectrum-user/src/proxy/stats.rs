@@ -16,6 +16,7 @@ pub(super) struct Stats {
     refusals: Refusals<Counter>,
     pub(super) evicted: Counter,
     pub(super) expired: Counter,
+    pub(super) queued: Counter,
     pub(super) tls_errors: Counter,
     pub(super) origin_errors: Counter,
     pub(super) accept_errors: Counter,
@@ -43,6 +44,12 @@ pub struct Refusals<T = u64> {
     pub connections_per_source: T,
     pub new_connections: T,
     pub new_connections_per_source: T,
+    /// All origins were full.
+    pub origins: T,
+    /// All origins were full, and the queue as well.
+    pub queue: T,
+    /// No origin had a place for them in time.
+    pub queue_timeout: T,
 }
 
 impl<T> Refusals<T> {
@@ -53,6 +60,9 @@ impl<T> Refusals<T> {
             Limit::ConnectionsPerSource => &self.connections_per_source,
             Limit::NewConnections => &self.new_connections,
             Limit::NewConnectionsPerSource => &self.new_connections_per_source,
+            Limit::Origins => &self.origins,
+            Limit::Queue => &self.queue,
+            Limit::QueueTimeout => &self.queue_timeout,
         }
     }
 }
@@ -80,6 +90,8 @@ pub struct Totals {
     pub evicted: u64,
     /// Connections and sessions that lasted for as long as one may.
     pub expired: u64,
+    /// Connections that had to wait for a place at an origin.
+    pub queued: u64,
     /// Connections that ended in a TLS handshake, with the client or with every origin.
     pub tls_errors: u64,
     /// Connections and sessions for which no origin could be reached.
@@ -118,9 +130,13 @@ impl Totals {
                 connections_per_source: sum(|stats| &stats.refusals.connections_per_source),
                 new_connections: sum(|stats| &stats.refusals.new_connections),
                 new_connections_per_source: sum(|stats| &stats.refusals.new_connections_per_source),
+                origins: sum(|stats| &stats.refusals.origins),
+                queue: sum(|stats| &stats.refusals.queue),
+                queue_timeout: sum(|stats| &stats.refusals.queue_timeout),
             },
             evicted: sum(|stats| &stats.evicted),
             expired: sum(|stats| &stats.expired),
+            queued: sum(|stats| &stats.queued),
             tls_errors: sum(|stats| &stats.tls_errors),
             origin_errors: sum(|stats| &stats.origin_errors),
             accept_errors: sum(|stats| &stats.accept_errors),

@@ -3,6 +3,7 @@
 pub(super) mod copy;
 mod direction;
 mod pipe;
+mod queue;
 mod relay;
 
 use std::{cell::Cell, io, net::SocketAddr};
@@ -16,6 +17,7 @@ use tokio::{
 use super::{
     account::{Account, RoundTrips},
     clock::{Idle, after},
+    limits::Limit,
     origins::{Held, Origins},
     proxy_protocol::{Ends, Header, encode_v1, encode_v2},
     routes::Astray,
@@ -69,7 +71,7 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: &Account) {
     };
     let reached = tokio::select! {
         biased;
-        reached = reach(origins, account, edge.port(), async |origin| Ok(origin)) => reached,
+        reached = reach(origins, account, &client.stream, edge.port(), async |origin| Ok(origin)) => reached,
         // Nobody waits for the origin any more.
         _ = client.stream.ready(Interest::ERROR) => return account.close(Status::CLIENT_RESET),
     };
@@ -79,7 +81,9 @@ async fn carry(client: ResetOnDrop, edge: SocketAddr, account: &Account) {
         held: _held,
     } = match reached {
         Ok(reached) => reached,
-        Err(status) => return account.origin_error(status),
+        Err(Unreached::Origin(status)) => return account.origin_error(status),
+        Err(Unreached::Limit(limit)) => return account.refused(limit),
+        Err(Unreached::Gone) => return account.close(Status::CLIENT_RESET),
     };
     let origin = ResetOnDrop::new(origin);
     let header = header(&client.stream, edge, account);
@@ -160,18 +164,38 @@ pub(super) struct Reached<T> {
     pub(super) held: Held,
 }
 
-/// Connects to the first origin that can be reached and `greet`ed.
-///
-/// # Errors
-/// The status of the last attempt.
+/// Why there is no connection to an origin.
+pub(super) enum Unreached {
+    /// The status of the last attempt.
+    Origin(Status),
+    /// All are full.
+    Limit(Limit),
+    /// The client has hung up while it waited.
+    Gone,
+}
+
+/// Connects to the first origin that can be reached and `greet`ed; waits for a place if all are full.
 pub(super) async fn reach<T>(
     origins: &Origins,
     account: &Account,
+    client: &TcpStream,
     edge_port: u16,
     greet: impl AsyncFn(TcpStream) -> Result<T, Refusal>,
-) -> Result<Reached<T>, Status> {
+) -> Result<Reached<T>, Unreached> {
     let mut status = origins.status_of_none();
-    for held in origins.attempts(account.client.ip()) {
+    let mut attempts = origins.attempts(account.client.ip());
+    loop {
+        // Nobody overtakes those who wait.
+        let has_to_wait = attempts.may_go_on() && origins.has_queue();
+        let free = if has_to_wait { None } else { attempts.next() };
+        let held = match free {
+            Some(held) => held,
+            None if has_to_wait || attempts.are_full() => {
+                // Apart, so that who need not wait stays small.
+                Box::pin(queue::wait(origins, &mut attempts, account, client)).await?
+            }
+            None => return Err(Unreached::Origin(status)),
+        };
         let address = held.address(account.app().ports, edge_port);
         let (began, limit) = (Instant::now(), account.app().timeouts.connect);
         let from = origins.outgoing(account.client.ip(), address.ip());
@@ -188,7 +212,7 @@ pub(super) async fn reach<T>(
                         });
                     }
                     Err(Refusal::OfOrigin(refused)) => status = refused,
-                    Err(Refusal::OfClient(refused)) => return Err(refused),
+                    Err(Refusal::OfClient(refused)) => return Err(Unreached::Origin(refused)),
                 }
             }
             Ok(Err(error)) => status = connect_status(&error),
@@ -203,7 +227,6 @@ pub(super) async fn reach<T>(
             held.failed();
         }
     }
-    Err(status)
 }
 
 /// A connection to an origin.

@@ -23,10 +23,11 @@ use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, client, ser
 use super::{
     account::{Account, Spoken},
     clock::Idle,
+    limits::Limit,
     origins::Origins,
     proxy_protocol::{ClientTls, Ends, encode_v2_tls},
     routes::Astray,
-    tcp::{self, End, Reached, Refusal, ResetOnDrop, Side, reach},
+    tcp::{self, End, Reached, Refusal, ResetOnDrop, Side, Unreached, reach},
 };
 use crate::{
     config::{ProxyProtocol, UnknownNames},
@@ -59,8 +60,20 @@ enum Unopened {
     Tls(Status),
     /// No origin could be reached.
     Origin(Status),
+    /// All origins are full.
+    Limit(Limit),
     /// The client has gone away.
     Gone,
+}
+
+impl From<Unreached> for Unopened {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Origin(status) => Self::Origin(status),
+            Unreached::Limit(limit) => Self::Limit(limit),
+            Unreached::Gone => Self::Gone,
+        }
+    }
 }
 
 /// Bytes of the protocols that a client may offer where an origin is offered them too: far more than any
@@ -86,6 +99,7 @@ pub(super) async fn carry(
         }
         Err(Unopened::Tls(status)) => account.tls_error(status),
         Err(Unopened::Origin(status)) => account.origin_error(status),
+        Err(Unopened::Limit(limit)) => account.refused(limit),
         Err(Unopened::Gone) => account.close(Status::CLIENT_RESET),
     }
 }
@@ -118,7 +132,13 @@ impl Session<'_> {
         match &self.terms.origin {
             Some(terms) if !offered.is_empty() => {
                 let header = self.header(&hello.io.stream, None);
-                let reached = self.reach_tls(origins, terms, &offered, header.as_deref());
+                let reached = self.reach_tls(
+                    origins,
+                    terms,
+                    &hello.io.stream,
+                    &offered,
+                    header.as_deref(),
+                );
                 let reached = match unless_gone(&hello.io.stream, reached).await {
                     Err(Unopened::Tls(Status::CLIENT_HANDSHAKE_FAILED)) => {
                         alert(hello.io, AlertDescription::NoApplicationProtocol).await;
@@ -135,14 +155,15 @@ impl Session<'_> {
                 let client = self.finish(hello, Arc::clone(&self.terms.client)).await?;
                 let (stream, state) = client.get_ref();
                 let header = self.header(&stream.stream, Some(state));
-                let reached = self.reach_tls(origins, terms, &[], header.as_deref());
+                let reached =
+                    self.reach_tls(origins, terms, &stream.stream, &[], header.as_deref());
                 let reached = unless_gone(&stream.stream, reached).await?;
                 Ok((client, reached))
             }
             None => {
                 let client = self.finish(hello, Arc::clone(&self.terms.client)).await?;
-                let reached =
-                    unless_gone(&client.get_ref().0.stream, self.reach_plain(origins)).await?;
+                let stream = &client.get_ref().0.stream;
+                let reached = unless_gone(stream, self.reach_plain(origins, stream)).await?;
                 Ok((client, reached))
             }
         }
@@ -223,10 +244,14 @@ impl Session<'_> {
     }
 
     /// Reaches an origin that speaks no TLS.
-    async fn reach_plain(&self, origins: &Origins) -> Result<Reached<Origin>, Unopened> {
+    async fn reach_plain(
+        &self,
+        origins: &Origins,
+        client: &TcpStream,
+    ) -> Result<Reached<Origin>, Unopened> {
         let greet = async |stream| Ok(Origin::Plain(ResetOnDrop::new(stream)));
-        let reached = reach(origins, self.account, self.edge.port(), greet).await;
-        reached.map_err(Unopened::Origin)
+        let reached = reach(origins, self.account, client, self.edge.port(), greet).await;
+        Ok(reached?)
     }
 
     /// Reaches an origin that speaks TLS; it chooses among the protocols `offered`.
@@ -234,16 +259,19 @@ impl Session<'_> {
         &self,
         origins: &Origins,
         terms: &OriginTerms,
+        client: &TcpStream,
         offered: &[Vec<u8>],
         header: Option<&[u8]>,
     ) -> Result<Reached<Origin>, Unopened> {
         let greet = async |stream| self.greet(stream, terms, offered, header).await;
-        let reached = reach(origins, self.account, self.edge.port(), greet).await;
-        reached.map_err(|status| match status {
-            Status::CLIENT_HANDSHAKE_FAILED
-            | Status::ORIGIN_CERTIFICATE
-            | Status::ORIGIN_UNKNOWN_ERROR => Unopened::Tls(status),
-            _ => Unopened::Origin(status),
+        let reached = reach(origins, self.account, client, self.edge.port(), greet).await;
+        reached.map_err(|unreached| match unreached {
+            Unreached::Origin(
+                status @ (Status::CLIENT_HANDSHAKE_FAILED
+                | Status::ORIGIN_CERTIFICATE
+                | Status::ORIGIN_UNKNOWN_ERROR),
+            ) => Unopened::Tls(status),
+            Unreached::Origin(_) | Unreached::Limit(_) | Unreached::Gone => unreached.into(),
         })
     }
 

@@ -266,14 +266,31 @@ impl Edge {
                 Err(refusal) => refusal,
             };
         }
-        let now = Moment::now();
-        if now.since(self.reported.get()) >= REPORT_EVERY {
-            self.reported.set(now);
+        if self.is_due() {
             refuse(share, &serving.app, key.client, limit);
         } else {
             share.stats().refuse(limit);
         }
         None
+    }
+
+    /// A client is refused that was let in.
+    fn refuse_late(&self, account: &Account, limit: Limit) {
+        if self.is_due() {
+            account.refused(limit);
+        } else {
+            account.refused_unseen(limit);
+        }
+    }
+
+    /// Whether a refusal may be reported again.
+    fn is_due(&self) -> bool {
+        let now = Moment::now();
+        let is_due = now.since(self.reported.get()) >= REPORT_EVERY;
+        if is_due {
+            self.reported.set(now);
+        }
+        is_due
     }
 
     /// Sends to a client; the number of bytes that went before an error.

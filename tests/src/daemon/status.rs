@@ -81,6 +81,12 @@ pub struct Proxy {
     pub egress_bytes: u64,
     pub amplification_dropped: u64,
     pub amplification_monitored: u64,
+    /// Clients that wait for a place at an origin.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Those that had to so far.
+    #[serde(default)]
+    pub queued: u64,
     #[serde(default)]
     pub bandwidth_dropped: u64,
     /// What was refused, by the limit that was reached.

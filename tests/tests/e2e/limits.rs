@@ -1,6 +1,7 @@
 //! The limits of the proxy, as clients and operators meet them.
 
 use std::{
+    collections::VecDeque,
     fs,
     net::TcpStream,
     process::Command,
@@ -42,6 +43,16 @@ pub(crate) const CASES: &[Case] = &[
         name: "limits::a_download_that_lasts_too_long_is_cut_and_does_not_look_complete",
         needs: &["curl", "nginx"],
         run: a_download_that_lasts_too_long_is_cut_and_does_not_look_complete,
+    },
+    Case {
+        name: "limits::an_origin_gets_what_it_bears_and_nobody_is_lost",
+        needs: &["redis-server", "redis-benchmark", "redis-cli"],
+        run: an_origin_gets_what_it_bears_and_nobody_is_lost,
+    },
+    Case {
+        name: "limits::who_waits_is_served_in_turn_or_told_that_it_was_in_vain",
+        needs: &[],
+        run: who_waits_is_served_in_turn_or_told_that_it_was_in_vain,
     },
     Case {
         name: "limits::a_flood_of_datagrams_leaves_the_origin_what_it_bears",
@@ -209,6 +220,81 @@ fn a_download_that_lasts_too_long_is_cut_and_does_not_look_complete() -> Result<
         // Failure in receiving network data.
         ensure!(ended.status.code() == Some(56), "{}: {said}", ended.status);
         wait_for_event(&scene, "max_duration")
+    })
+}
+
+/// 300 clients at once of a server that bears ten. Redis refuses those above its own bound, and counts
+/// them. That is a little higher: it learns of an end some time after the edge does.
+fn an_origin_gets_what_it_bears_and_nobody_is_lost() -> Result<()> {
+    let lab = Lab::new()?;
+    let _redis = origin::redis(&lab)?;
+    let redis = |arguments: &[&str]| -> Result<String> {
+        let mut cli = Command::new("redis-cli");
+        let answer = output(&lab.origin, cli.args(arguments))?;
+        Ok(String::from_utf8(answer.stdout)?)
+    };
+    redis(&["config", "set", "maxclients", "40"])?;
+    let app = AppDocument {
+        tables: "[origins]\nmax_connections = 10\n\
+                 [limits]\nqueue = { length = 300, timeout = \"60s\" }\n",
+        protection: "syn_rate = { mode = \"off\" }",
+        ..AppDocument::tcp(APP, port::REDIS)
+    };
+    shielded_in(&lab, HostDocument::default(), &[app], |scene| {
+        let mut benchmark = Command::new("redis-benchmark");
+        // A new connection for each request.
+        benchmark.args(["-h", &EDGE.to_string(), "-k", "0", "-t", "ping_mbulk"]);
+        benchmark.args(["-c", "300", "-n", "3000", "--csv"]);
+        let benchmark = output(&lab.client, &mut benchmark)?;
+        let said = String::from_utf8_lossy(&benchmark.stderr);
+        ensure!(benchmark.status.success(), "redis-benchmark: {said}");
+        let statistics = redis(&["info", "stats"])?;
+        let is_spared = statistics.contains("rejected_connections:0\r");
+        ensure!(is_spared, "it got more than it bears:\n{statistics}");
+        scene.wait_for("everybody to be gone", |status| {
+            let proxy = status.app(APP)?.proxy()?;
+            ensure!(proxy.active == 0 && proxy.waiting == 0, "{proxy:?}");
+            let places = &proxy.origins.first().context("no origin")?.active;
+            ensure!(*places == 0, "{places} places are lost");
+            ensure!(proxy.queued > 0, "nobody had to wait");
+            ensure!(
+                proxy.refusals.values().all(|&count| count == 0),
+                "{proxy:?}"
+            );
+            ensure!(proxy.total >= 3000, "{proxy:?}");
+            Ok(())
+        })
+    })
+}
+
+fn who_waits_is_served_in_turn_or_told_that_it_was_in_vain() -> Result<()> {
+    let tables =
+        "[origins]\nmax_connections = 1\n[limits]\nqueue = { length = 3, timeout = \"3s\" }\n";
+    shielded(&[app(tables)], |scene| {
+        let _echo = origin::tcp_echo(&scene.lab.origin, port::ECHO)?;
+        let mut waiting = VecDeque::from([connect(&scene)?]);
+        client::echo_bytes(waiting.front().context("nobody")?, b"inside")?;
+        for count in 1..=3 {
+            waiting.push_back(connect(&scene)?);
+            scene.wait_for("one more to wait", |status| {
+                let proxy = status.app(APP)?.proxy()?;
+                ensure!(proxy.waiting == count, "{proxy:?}");
+                Ok(())
+            })?;
+        }
+        let fourth = connect(&scene);
+        let is_served = fourth.is_ok_and(|fourth| client::echo_bytes(&fourth, b"x").is_ok());
+        ensure!(!is_served, "the queue has no end");
+        wait_for_event(&scene, "queue")?;
+
+        // One goes, and the next in turn comes in; the one behind it still waits.
+        drop(waiting.pop_front());
+        client::echo_bytes(waiting.front().context("nobody")?, b"second")?;
+        let last = waiting.pop_back().context("nobody")?;
+        last.set_read_timeout(Some(PATIENCE))?;
+        let end = client::echo_bytes(&last, b"last");
+        ensure!(end.is_err(), "the last was served beside the second");
+        wait_for_event(&scene, "queue_timeout")
     })
 }
 

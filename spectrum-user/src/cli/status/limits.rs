@@ -6,7 +6,7 @@ use crate::{cli::output, proxy::Refusals, status::AppStatus};
 pub(super) fn text(apps: &[AppStatus]) -> String {
     let lines = apps
         .iter()
-        .flat_map(|app| [refusals(app), dropped(app), expired(app)]);
+        .flat_map(|app| [queue(app), refusals(app), dropped(app), expired(app)]);
     super::block(lines.flatten().collect())
 }
 
@@ -28,6 +28,9 @@ fn refusals(app: &AppStatus) -> Option<String> {
         connections_per_source,
         new_connections,
         new_connections_per_source,
+        origins,
+        queue,
+        queue_timeout,
     } = app.proxy.as_ref()?.totals.refusals;
     let counts = [
         (connections, "connections"),
@@ -35,6 +38,9 @@ fn refusals(app: &AppStatus) -> Option<String> {
         (connections_per_source, "connections_per_source"),
         (new_connections, "new_connections"),
         (new_connections_per_source, "new_connections_per_source"),
+        (origins, "origins"),
+        (queue, "queue"),
+        (queue_timeout, "queue_timeout"),
     ];
     let said: Vec<String> = counts
         .into_iter()
@@ -50,5 +56,17 @@ fn expired(app: &AppStatus) -> Option<String> {
     (expired > 0).then(|| {
         let expired = output::count(expired);
         format!("{}: {expired} ended after `max_duration`\n", app.name)
+    })
+}
+
+fn queue(app: &AppStatus) -> Option<String> {
+    let proxy = app.proxy.as_ref()?;
+    let (waiting, queued) = (proxy.waiting as u64, proxy.totals.queued);
+    (queued > 0).then(|| {
+        let [waiting, queued] = [waiting, queued].map(output::count);
+        format!(
+            "{}: {waiting} wait for an origin; {queued} had to so far\n",
+            app.name
+        )
     })
 }

@@ -1,8 +1,10 @@
 //! Bounds on what an app lets in and holds open.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Ways};
+use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Queue, Ways};
 
 #[derive(Serialize)]
 pub(super) struct LimitsTable {
@@ -13,6 +15,15 @@ pub(super) struct LimitsTable {
     new_connections_per_second: Option<NewConnectionsTable>,
     #[serde(skip_serializing_if = "Option::is_none")]
     bandwidth: Option<BandwidthTable>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<QueueTable>,
+}
+
+#[derive(Serialize)]
+struct QueueTable {
+    length: u32,
+    #[serde(serialize_with = "super::duration")]
+    timeout: Duration,
 }
 
 #[derive(Serialize)]
@@ -35,6 +46,9 @@ impl From<Limits> for LimitsTable {
             connections_per_source: limits.connections_per_source,
             new_connections_per_second: NewConnectionsTable::new(limits.new_connections),
             bandwidth: BandwidthTable::new(limits.bandwidth),
+            queue: limits
+                .queue
+                .map(|Queue { length, timeout }| QueueTable { length, timeout }),
         }
     }
 }

@@ -12,6 +12,8 @@ pub(super) struct OriginsTable {
     retries: u32,
     #[serde(serialize_with = "super::duration")]
     slow_start: Duration,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     sources: Vec<IpAddr>,
     transparent: bool,
@@ -35,6 +37,7 @@ impl OriginsTable {
             balance: origins.balance.word(),
             retries: origins.retries,
             slow_start: origins.slow_start,
+            max_connections: origins.max_connections,
             sources: match &origins.source {
                 SourceAddress::Pool(pool) => pool.clone(),
                 SourceAddress::Route | SourceAddress::Client => Vec::new(),

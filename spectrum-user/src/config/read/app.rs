@@ -103,7 +103,10 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     refuse_unserved(&mut root);
     let reads_first = tls.is_some() || root.has("routing");
     let timeouts = timeouts(&mut root, transport, reads_first);
-    let limits = limits::read(&mut root);
+    let mut routes = routing.iter().flat_map(|routing| &routing.routes);
+    let is_bounded = origins.max_connections.is_some()
+        || routes.any(|route| route.origins.max_connections.is_some());
+    let limits = limits::read(&mut root, transport, is_bounded);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
     for stamp in ["created_on", "modified_on"] {

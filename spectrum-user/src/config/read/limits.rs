@@ -1,6 +1,6 @@
 //! The table `limits` of an app.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use toml::Spanned;
 
@@ -9,7 +9,7 @@ use super::{
     table::{Table, Wrong},
     value::Value,
 };
-use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Ways};
+use crate::config::{Bandwidth, ConnectionRate, Limits, NewConnections, Queue, Transport, Ways};
 
 /// An idle connection costs a few KiB here, and the origin is the first to run out.
 const CONNECTIONS: u32 = 100_000;
@@ -23,7 +23,14 @@ const MAX_RATE: u32 = 10_000_000;
 /// Less is no service any more; more is beyond any card (100 Gbit/s).
 const BANDWIDTH: RangeInclusive<u64> = 1_000..=12_500_000_000;
 
-pub(super) fn read(root: &mut Table<'_>) -> Limits {
+/// How long a client waits for a place, if the document does not say: a page that comes later is a
+/// page that nobody waits for.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_mins(5);
+const MAX_QUEUE: u32 = 1_000_000;
+
+/// `is_bounded`: whether there are origins that may be full.
+pub(super) fn read(root: &mut Table<'_>, transport: Option<Transport>, is_bounded: bool) -> Limits {
     let mut table = root.table("limits");
     let connections = table.get_or("connections", CONNECTIONS, |value| limit(value));
     let per_prefix = table.get_or("connections_per_prefix", connections, |value| {
@@ -36,6 +43,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Limits {
     });
     let new_connections = new_connections(&mut table);
     let bandwidth = bandwidth(&mut table);
+    let queue = queue(&mut table, transport, is_bounded);
     table.finish();
     Limits {
         connections,
@@ -43,6 +51,7 @@ pub(super) fn read(root: &mut Table<'_>) -> Limits {
         connections_per_source: per_source,
         new_connections,
         bandwidth,
+        queue,
     }
 }
 
@@ -123,4 +132,30 @@ fn ways(bandwidth: &mut Table<'_>, key: &'static str) -> Ways {
     };
     table.finish();
     ways
+}
+
+fn queue(limits: &mut Table<'_>, transport: Option<Transport>, is_bounded: bool) -> Option<Queue> {
+    let given = limits.get("queue", |value| Ok(value.span()))?.into_inner();
+    let mut table = limits.table("queue");
+    if !table.is_there() {
+        return None;
+    }
+    let length = table.require("length", "length = 100", |value| {
+        value.integer(1..=MAX_QUEUE)
+    });
+    let timeout = table.get_or("timeout", QUEUE_TIMEOUT, |value| {
+        scalar::duration(value, QUEUE_TIMEOUTS)
+    });
+    table.finish();
+    if transport == Some(Transport::Udp) {
+        let wrong = Wrong::new("datagrams do not wait", "only for TCP apps")
+            .help("remove it; over UDP, who finds all origins full is refused");
+        limits.wrong("queue", given, wrong);
+    } else if !is_bounded {
+        let wrong = Wrong::new("no origin is ever full", "without effect")
+            .help("write `max_connections` below `[origins]`, or remove this");
+        limits.wrong("queue", given, wrong);
+    }
+    let length = length?.into_inner();
+    Some(Queue { length, timeout })
 }

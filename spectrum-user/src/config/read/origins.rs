@@ -51,6 +51,8 @@ pub(super) fn read(
     let slow_start = table.get_or("slow_start", Duration::ZERO, |value| {
         scalar::duration(value, Duration::ZERO..=MAX_SLOW_START)
     });
+    let max_connections = table.get("max_connections", |value| value.integer(1..=u32::MAX));
+    let max_connections = max_connections.map(Spanned::into_inner);
 
     let source = source(&mut table, &listed);
 
@@ -70,6 +72,7 @@ pub(super) fn read(
             retries,
             slow_start,
             source,
+            max_connections,
         };
     }
     let mut members: Vec<Member> = listed.iter().copied().map(Member::from).collect();
@@ -103,6 +106,7 @@ pub(super) fn read(
         retries,
         slow_start,
         source,
+        max_connections,
     }
 }
 

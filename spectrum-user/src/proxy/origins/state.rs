@@ -13,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::queue::Queue;
 use crate::{
     config::{Origin, PortRange},
     proxy::clock::Moment,
@@ -31,6 +32,10 @@ pub(in crate::proxy) struct OriginState {
     back_since: AtomicU64,
     failures: AtomicU64,
     active: AtomicU32,
+    /// So many it may have; 0 = any number.
+    most: AtomicU32,
+    /// Who waits for it, and for the others of its group.
+    queue: Arc<Queue>,
     /// Moving average of the time to connect, in microseconds; 0 = never measured.
     connect_us: AtomicU64,
     /// Health checks say that it is down.
@@ -80,13 +85,15 @@ pub enum OriginCondition {
 }
 
 impl OriginState {
-    pub(super) fn new(origin: Origin) -> Self {
+    pub(super) fn new(origin: Origin, queue: Arc<Queue>) -> Self {
         Self {
             origin,
             paused_until: AtomicU64::new(0),
             back_since: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             active: AtomicU32::new(0),
+            most: AtomicU32::new(0),
+            queue,
             connect_us: AtomicU64::new(0),
             is_down: AtomicBool::new(false),
             check: Mutex::new(None),
@@ -124,12 +131,15 @@ impl OriginState {
         let until = Moment::now().plus(PAUSE).to_bits();
         self.paused_until.store(until, Ordering::Relaxed);
         self.back_since.store(until, Ordering::Relaxed);
+        // It may be the turn of the backups.
+        self.queue.wake();
     }
 
     /// It was away, and takes connections again from now on.
     pub(super) fn comes_back(&self) {
         let now = Moment::now().to_bits();
         self.back_since.store(now, Ordering::Relaxed);
+        self.queue.wake();
     }
 
     /// A health check has found something, and by that it is taken for up or down.
@@ -194,6 +204,16 @@ impl OriginState {
         u32::try_from(percent).unwrap_or(100).max(1)
     }
 
+    pub(super) fn set_most(&self, most: Option<u32>) {
+        self.most.store(most.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Whether it has as many as it may.
+    pub(super) fn is_full(&self) -> bool {
+        let most = self.most.load(Ordering::Relaxed);
+        most != 0 && self.active() >= most
+    }
+
     pub(super) fn active(&self) -> u32 {
         self.active.load(Ordering::Relaxed)
     }
@@ -231,9 +251,23 @@ impl OriginState {
 pub(in crate::proxy) struct Held(Arc<OriginState>);
 
 impl Held {
+    /// Though it be full.
     pub(super) fn new(state: &Arc<OriginState>) -> Self {
         state.active.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(state))
+    }
+
+    /// `None` if it is full.
+    pub(super) fn take(state: &Arc<OriginState>) -> Option<Self> {
+        let most = match state.most.load(Ordering::Relaxed) {
+            0 => u32::MAX,
+            most => most,
+        };
+        let one_more = |active: u32| (active < most).then(|| active + 1);
+        let taken = state
+            .active
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(state)))
     }
 }
 
@@ -248,5 +282,8 @@ impl Deref for Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);
+        if self.0.most.load(Ordering::Relaxed) != 0 {
+            self.0.queue.wake();
+        }
     }
 }

@@ -41,6 +41,7 @@ fn of(members: Vec<Member>, balance: Balance, slow_start: Duration) -> Origins {
         retries: 10,
         slow_start,
         source: SourceAddress::Route,
+        max_connections: None,
     };
     Origins::new(&settings, None)
 }
@@ -295,9 +296,107 @@ fn an_origin_keeps_its_state_and_comes_back_slowly_from_maintenance() {
         retries: 1,
         slow_start: slow,
         source: SourceAddress::Route,
+        max_connections: None,
     };
     let after = Origins::new(&settings, Some(&before));
     assert_eq!(state(&after, 0).connect_us(), Some(1000));
     let slow = OriginCondition::SlowStart { percent: 1 };
     assert_eq!(condition(&after, 1), slow);
+}
+
+fn bounded(origins: &Origins, most: u32) -> Origins {
+    let settings = config::Origins {
+        max_connections: Some(most),
+        ..origins.settings.clone()
+    };
+    Origins::new(&settings, Some(origins))
+}
+
+/// An origin that gets more than it bears fails, and its connections come to the others.
+#[test]
+fn no_origin_gets_more_than_it_may_have() {
+    for balance in [
+        Balance::RoundRobin,
+        Balance::LeastConnections,
+        Balance::SourceHash,
+        Balance::LowestLatency,
+    ] {
+        let origins = bounded(&origins(&[1, 3, 1], balance), 2);
+        let mut held: Vec<_> = (0..6)
+            .map(|_| origins.attempts(CLIENT).next().unwrap())
+            .collect();
+        assert_eq!(active(&origins), [2, 2, 2]);
+        let mut attempts = origins.attempts(CLIENT);
+        assert!(attempts.next().is_none() && attempts.are_full());
+        let free = number(&held.remove(3));
+        let again = attempts.next().unwrap();
+        assert_eq!(number(&again), free);
+        assert!(attempts.next().is_none());
+        drop((held, again));
+        assert_eq!(active(&origins), [0, 0, 0]);
+    }
+}
+
+fn active(origins: &Origins) -> Vec<u32> {
+    let peers = origins.peers.iter();
+    peers.map(|peer| peer.state.active()).collect()
+}
+
+/// A backup may be a machine that shows a page of regret.
+#[test]
+fn a_backup_is_for_who_fails_and_not_for_who_is_busy() {
+    let backup = Member {
+        rank: 1,
+        ..member(1, 1)
+    };
+    let origins = of(
+        vec![member(0, 1), backup],
+        Balance::RoundRobin,
+        Duration::ZERO,
+    );
+    let origins = bounded(&origins, 1);
+    let held = origins.attempts(CLIENT).next().unwrap();
+    assert_eq!(number(&held), 0);
+    let mut attempts = origins.attempts(CLIENT);
+    assert!(attempts.next().is_none() && attempts.are_full());
+    held.failed();
+    let instead = attempts.next().unwrap();
+    assert_eq!(number(&instead), 1);
+}
+
+/// Connections that are there before a bound is set, or lowered, count.
+#[test]
+fn a_bound_changes_under_those_who_hold_a_place() {
+    let before = origins(&[1], Balance::RoundRobin);
+    let held: Vec<_> = (0..3)
+        .map(|_| before.attempts(CLIENT).next().unwrap())
+        .collect();
+    let now = bounded(&before, 3);
+    assert!(now.attempts(CLIENT).next().is_none());
+    let now = bounded(&now, 4);
+    let fourth = now.attempts(CLIENT).next().unwrap();
+    // Also for who still has the settings of before.
+    assert!(before.attempts(CLIENT).next().is_none());
+    drop((held, fourth));
+    assert_eq!(active(&now), [0]);
+}
+
+/// Workers that take the last place at the same time do not both get it.
+#[test]
+fn threads_never_exceed_the_bound() {
+    let origins = bounded(&origins(&[1, 1], Balance::RoundRobin), 3);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5_000 {
+                    let held: Vec<_> = (0..3)
+                        .filter_map(|_| origins.attempts(CLIENT).next())
+                        .collect();
+                    assert!(active(&origins).iter().all(|&active| active <= 3));
+                    drop(held);
+                }
+            });
+        }
+    });
+    assert_eq!(active(&origins), [0, 0]);
 }

@@ -78,7 +78,8 @@ impl Session {
     /// A session with the first origin to which there is a way; `None` is counted and reported.
     pub(super) fn connect(edge: &Rc<Edge>, key: Key, account: Account) -> Option<Rc<Self>> {
         let mut status = account.serving.origins.status_of_none();
-        for origin in account.serving.origins.attempts(key.client.ip()) {
+        let mut attempts = account.serving.origins.attempts(key.client.ip());
+        for origin in &mut attempts {
             let address = origin.address(account.app().ports, edge.address.port());
             let from = account
                 .serving
@@ -118,7 +119,11 @@ impl Session {
                 task: RefCell::new(None),
             }));
         }
-        account.origin_error(status);
+        if attempts.are_full() {
+            edge.refuse_late(&account, Limit::Origins);
+        } else {
+            account.origin_error(status);
+        }
         None
     }
 
