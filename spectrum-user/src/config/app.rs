@@ -58,6 +58,7 @@ impl App {
         self.transport == Transport::Udp
             && self.data_path != DataPath::Proxy
             && self.proxy_protocol == ProxyProtocol::Off
+            && self.limits.bandwidth.is_unlimited()
     }
 
     /// Whether a client has to say something before it gets an origin.

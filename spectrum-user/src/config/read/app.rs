@@ -12,8 +12,8 @@ use super::{
     value::Value,
 };
 use crate::config::{
-    App, AppId, DataPath, EdgeIps, HeaderOn, PortRange, ProxyProtocol, TcpSession, Timeouts,
-    Transport,
+    App, AppId, Bandwidth, DataPath, EdgeIps, HeaderOn, PortRange, ProxyProtocol, TcpSession,
+    Timeouts, Transport,
     errors::Problem,
     source::{Place, Source},
 };
@@ -86,7 +86,6 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let origins = origins::read(&mut root, protocol.as_ref(), edge_ips.as_ref());
     let health = health::read(&mut root, name.as_ref().map(|name| name.get_ref().as_str()));
     let (proxy_protocol, proxy_protocol_on) = proxy_protocol(&mut root, protocol.as_ref());
-    let data_path = data_path(&mut root, protocol.as_ref(), proxy_protocol);
     let ip_firewall = root.get_or("ip_firewall", true, Value::boolean);
     let tls = tls::read(
         &mut root,
@@ -107,6 +106,8 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let is_bounded = origins.max_connections.is_some()
         || routes.any(|route| route.origins.max_connections.is_some());
     let limits = limits::read(&mut root, transport, is_bounded);
+    let bandwidth = &limits.bandwidth;
+    let data_path = data_path(&mut root, protocol.as_ref(), proxy_protocol, bandwidth);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
     for stamp in ["created_on", "modified_on"] {
@@ -278,6 +279,7 @@ fn data_path(
     root: &mut Table<'_>,
     protocol: Option<&Spanned<Protocol>>,
     header: ProxyProtocol,
+    bandwidth: &Bandwidth,
 ) -> DataPath {
     let is_tcp = protocol.is_some_and(|protocol| protocol.get_ref().transport == Transport::Tcp);
     let chosen = root.get("data_path", |value| {
@@ -294,6 +296,13 @@ fn data_path(
                 "expected `auto` or `proxy`",
             )
             .help("or set `proxy_protocol` to `off`"));
+        }
+        if path == DataPath::Kernel && !bandwidth.is_unlimited() {
+            return Err(Wrong::new(
+                "the kernel bounds no bandwidth",
+                "expected `auto` or `proxy`",
+            )
+            .help("or remove `limits.bandwidth`"));
         }
         Ok(path)
     });
