@@ -75,8 +75,8 @@ pub(crate) extern "C" fn carry_on(ctx: *mut xdp_md, packet: *const Packet) -> u3
     // line leads to it, and for a second after.
     let forward = unsafe { &*found };
     let ctx = XdpContext::new(ctx);
-    let sent = forward::admit(forward, ctx.ingress_ifindex() as u32, now)
-        .and_then(|()| send(&ctx, packet, forward));
+    let sent =
+        forward::admit(forward, arrived_at(&ctx), now).and_then(|()| send(&ctx, packet, forward));
     forward::count(counts, sent.err());
     match sent {
         Ok(()) => {
@@ -90,6 +90,16 @@ pub(crate) extern "C" fn carry_on(ctx: *mut xdp_md, packet: *const Packet) -> u3
         Err(_) => {}
     }
     xdp_action::XDP_PASS
+}
+
+/// The index of the interface that the packet came by.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the kernel has 32 bits of it"
+)]
+fn arrived_at(ctx: &XdpContext) -> u32 {
+    ctx.ingress_ifindex() as u32
 }
 
 /// The flow of a packet.
