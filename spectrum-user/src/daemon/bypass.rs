@@ -16,7 +16,7 @@ use super::{
     sysctl::{self, Sysctls},
 };
 use crate::{
-    config::{App, AppId, Config, DataPath, ProxyProtocol, Transport},
+    config::{App, AppId, Config, DataPath, Transport},
     dataplane::{
         forward_ports::{self, Carrier},
         forwards::{self, Forwards},
@@ -383,11 +383,11 @@ impl Bypass {
                         (Some(Ok(())), _) => None,
                         (Some(Err(why)), _) => Some(why.clone()),
                         (None, DataPath::Proxy) => Some("data_path is proxy".to_owned()),
-                        (None, _) if app.proxy_protocol != ProxyProtocol::Off => {
-                            Some(format!("proxy_protocol is {}", app.proxy_protocol))
+                        (None, _) if !app.limits.bandwidth.is_unlimited() => {
+                            Some("limits.bandwidth is set".to_owned())
                         }
                         (None, _) if !app.may_be_carried() => {
-                            Some("its bandwidth is bounded".to_owned())
+                            Some(format!("proxy_protocol is {}", app.proxy_protocol))
                         }
                         (None, _) => Some("not looked at yet".to_owned()),
                     };

@@ -251,10 +251,15 @@ impl Account {
         Some(most.saturating_sub(passed.unwrap_or_default()))
     }
 
-    /// It has lasted for as long as one may. Closes the books.
-    pub(super) fn expire(&self) {
+    /// It has lasted for as long as one may, and ends.
+    pub(super) fn expires(&self) {
         self.share.stats().expired.add(1);
         self.end_by("max_duration");
+    }
+
+    /// The same. Closes the books.
+    pub(super) fn expire(&self) {
+        self.expires();
         if self.opened.get().is_none() {
             self.report(Kind::ClientFiltered, Status::DENIED, Timestamp::now());
         }

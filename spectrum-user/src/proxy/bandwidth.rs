@@ -77,6 +77,11 @@ impl Bandwidth {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// Whether there are limits now.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.version() != 0 && !self.limits().is_unlimited()
+    }
+
     fn version(&self) -> u32 {
         self.version.load(Ordering::Acquire)
     }

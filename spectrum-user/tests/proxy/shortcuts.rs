@@ -163,6 +163,31 @@ fn nobody_is_carried_where_the_proxy_has_something_to_add_or_is_asked_to_serve()
     }
 }
 
+/// Else a limit that is set in need holds for everybody but those who send the most.
+#[test]
+fn who_is_carried_comes_back_to_the_proxy_when_bandwidth_is_bounded() {
+    let origin = udp_origin();
+    let mut app = udp_app(&[origin.local_addr().unwrap()]);
+    app.protection.amplification.mode = Mode::Off;
+    let teller = Arc::<Teller>::default();
+    let mut stage = stage(&app, &teller);
+    let client = client();
+    converse(&client, &origin);
+    assert_eq!(routes(&teller).len(), 1);
+    app.limits.bandwidth.app.up = Some(1_000_000);
+    stage.apply(&[app]).unwrap();
+    eventually(
+        || teller.closed.lock().unwrap().clone(),
+        |closed| closed == &["held"],
+    );
+    // Not the newcomer either.
+    for client in [client, self::client()] {
+        converse(&client, &origin);
+    }
+    assert_eq!(routes(&teller).len(), 1);
+    stage.shutdown(Duration::ZERO);
+}
+
 #[test]
 fn what_is_carried_is_in_the_books_and_keeps_the_session_alive() {
     let origin = udp_origin();

@@ -12,7 +12,7 @@ use super::{
     value::Value,
 };
 use crate::config::{
-    App, AppId, Bandwidth, DataPath, EdgeIps, HeaderOn, PortRange, ProxyProtocol, TcpSession,
+    App, AppId, DataPath, EdgeIps, HeaderOn, Limits, PortRange, ProxyProtocol, TcpSession,
     Timeouts, Transport,
     errors::Problem,
     source::{Place, Source},
@@ -106,8 +106,7 @@ fn read_root(mut root: Table<'_>, report: &Report) -> AppDraft {
     let is_bounded = origins.max_connections.is_some()
         || routes.any(|route| route.origins.max_connections.is_some());
     let limits = limits::read(&mut root, transport, is_bounded);
-    let bandwidth = &limits.bandwidth;
-    let data_path = data_path(&mut root, protocol.as_ref(), proxy_protocol, bandwidth);
+    let data_path = data_path(&mut root, protocol.as_ref(), proxy_protocol, &limits);
     let ports = protocol.as_ref().map(|protocol| protocol.get_ref().ports);
     let (protection, tcp_session) = protection::read(&mut root, transport, ports, ip_firewall);
     for stamp in ["created_on", "modified_on"] {
@@ -279,7 +278,7 @@ fn data_path(
     root: &mut Table<'_>,
     protocol: Option<&Spanned<Protocol>>,
     header: ProxyProtocol,
-    bandwidth: &Bandwidth,
+    limits: &Limits,
 ) -> DataPath {
     let is_tcp = protocol.is_some_and(|protocol| protocol.get_ref().transport == Transport::Tcp);
     let chosen = root.get("data_path", |value| {
@@ -297,9 +296,9 @@ fn data_path(
             )
             .help("or set `proxy_protocol` to `off`"));
         }
-        if path == DataPath::Kernel && !bandwidth.is_unlimited() {
+        if path == DataPath::Kernel && !limits.bandwidth.is_unlimited() {
             return Err(Wrong::new(
-                "the kernel bounds no bandwidth",
+                "the kernel counts no bytes before they pass",
                 "expected `auto` or `proxy`",
             )
             .help("or remove `limits.bandwidth`"));

@@ -333,7 +333,7 @@ impl Session {
                 () = session.book_all() => {}
                 () = session.expired() => session.end(Status::CLOSED),
                 () = after(session.account.time_left()) => {
-                    session.account.expire();
+                    session.account.expires();
                     session.end(Status::DENIED);
                 }
             }
@@ -347,6 +347,9 @@ impl Session {
         let is_known = self.exchange.is_proof()
             || (self.exchange.is_two_way() && app.protection.amplification.mode == Mode::Off);
         let now = self.idle.last();
+        if self.account.bandwidth().is_bounded() {
+            return;
+        }
         if !is_known || !app.may_be_carried() || !self.carriage.is_due(now) {
             return;
         }
@@ -365,7 +368,13 @@ impl Session {
     async fn book_all(&self) {
         loop {
             self.carriage.ripe().await;
-            let Some(news) = self.carriage.news() else {
+            let news = if self.account.bandwidth().is_bounded() {
+                // By a reload: only the proxy counts bytes before they pass.
+                self.carriage.close()
+            } else {
+                self.carriage.news()
+            };
+            let Some(news) = news else {
                 continue;
             };
             self.book(news);
