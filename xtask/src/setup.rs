@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use crate::shell;
 
 pub(crate) use bpffs::mount_bpffs;
-pub(crate) use packages::{BENCH, FUZZ, KERNELS, LAB, Package, remedy};
+pub(crate) use packages::{BENCH, FUZZ, LAB, Package, remedy};
 pub(crate) use toolchain::ensure_toolchain;
 
 /// Install what builds, tests and benches need (the other commands do so by themselves).

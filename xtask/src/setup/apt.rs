@@ -61,6 +61,20 @@ pub(crate) fn names(prefix: &str) -> Result<Vec<String>> {
     Ok(names.lines().map(str::to_owned).collect())
 }
 
+/// The packages that an installation of `package` would bring, itself among them.
+pub(crate) fn would_install(package: &str) -> Result<Vec<String>> {
+    let mut simulated = apt_get();
+    simulated
+        .args(["--simulate", "install", "--no-install-recommends", package])
+        .env("LC_ALL", "C");
+    let said = shell::output(&mut simulated)
+        .context("the lists of packages may be old\n  help: `apt-get update` renews them")?;
+    // `Inst libslirp0 (4.7.0-1 Debian:12/oldstable [amd64])`
+    let brought = said.lines().filter_map(|line| line.strip_prefix("Inst "));
+    let names = brought.filter_map(|rest| rest.split_whitespace().next());
+    Ok(names.map(str::to_owned).collect())
+}
+
 /// Downloads a package into `directory` without installing it, and returns the file.
 pub(crate) fn download(package: &str, directory: &Path) -> Result<PathBuf> {
     // Not as the user `_apt`, who may not write there.

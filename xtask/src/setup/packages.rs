@@ -92,13 +92,6 @@ pub(crate) const BENCH: &[Package] = &[
 /// For `cargo xtask fuzz`.
 pub(crate) const FUZZ: &[Package] = &[needed("g++", "builds libFuzzer", Program("c++"))];
 
-/// For `cargo xtask test --kernels`.
-pub(crate) const KERNELS: &[Package] = &[needed(
-    "qemu-system-x86",
-    "runs other kernels",
-    Program("qemu-system-x86_64"),
-)];
-
 const fn needed(name: &'static str, purpose: &'static str, evidence: Evidence) -> Package {
     Package {
         name,

@@ -1,24 +1,25 @@
 //! `cargo xtask test --kernels`: the verdict tables on the kernels that users have.
 //!
 //! A virtual machine is a kernel of Debian's and an archive with the test, the libraries that it is
-//! linked with, and a first process ([`spectrum_tests::guest`]) that runs it. Nothing is installed
-//! but the emulator.
+//! linked with, and a first process ([`spectrum_tests::guest`]) that runs it. Nothing is installed.
 
 mod archive;
 mod debian;
+mod emulator;
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use spectrum_tests::guest;
 
 use super::{exit_code, report, stream, summary::Parser};
 use crate::{build, setup, shell};
 use archive::Archive;
 use debian::Kernel;
+use emulator::Emulator;
 
 /// What Debian 12 has, and what its backports and Debian 13 have.
 const SERIES: [&str; 2] = ["6.1", "6.12"];
@@ -32,11 +33,8 @@ const GUEST: &str = "spectrum-guest";
 const TEST: &str = "verdict";
 
 pub(super) fn main(runner: &[&String]) -> Result<ExitCode> {
-    let absent = setup::ensure_packages(setup::KERNELS)?;
-    if !absent.is_empty() {
-        bail!("{}", setup::remedy(&absent));
-    }
     let directory = shell::root().join("target/kernels");
+    let emulator = Emulator::fetch(&directory)?;
     let kernels = SERIES.map(|series| debian::fetch(series, &directory));
     let archive = directory.join("guest.cpio");
     pack(&archive)?;
@@ -47,7 +45,7 @@ pub(super) fn main(runner: &[&String]) -> Result<ExitCode> {
     for kernel in kernels {
         let kernel = kernel?;
         parser.begin(kernel.release.clone());
-        is_good &= boot(&kernel, &archive, runner, |line| {
+        is_good &= boot(&emulator, &kernel, &archive, runner, |line| {
             parser.read(line);
             // The runner may have begun the line.
             if let Some((_, cost)) = line.split_once("verified: ") {
@@ -98,6 +96,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 
 /// Runs the test on a kernel, and says whether it ended well.
 fn boot(
+    emulator: &Emulator,
     kernel: &Kernel,
     archive: &Path,
     runner: &[&String],
@@ -110,8 +109,9 @@ fn boot(
     }
     let mut machine = Command::new("timeout");
     // In our process group, so that Ctrl-C reaches it.
+    machine.args(["--foreground", DEADLINE]);
+    emulator.append_to(&mut machine)?;
     machine
-        .args(["--foreground", DEADLINE, "qemu-system-x86_64"])
         .args(["-accel", "tcg", "-cpu", "max", "-m", "2G"])
         .args(["-nodefaults", "-no-reboot", "-display", "none"])
         .args(["-serial", "stdio"])
