@@ -191,7 +191,7 @@ fn a_download_that_lasts_too_long_is_cut_and_does_not_look_complete() -> Result<
     let lab = Lab::new()?;
     let root = lab.dir().join("www");
     fs::create_dir_all(&root)?;
-    fs::write(root.join("large"), noise(20_000_000))?;
+    fs::write(root.join("large"), noise(60_000_000))?;
     let _nginx = origin::nginx(&lab, &root)?;
     let app = AppDocument {
         tables: "[timeouts]\nmax_duration = \"1s\"",
@@ -199,13 +199,14 @@ fn a_download_that_lasts_too_long_is_cut_and_does_not_look_complete() -> Result<
     };
     shielded_in(&lab, HostDocument::default(), &[app], |scene| {
         let mut curl = Command::new("curl");
+        // Six seconds, of which what is in buffers at the end takes less than one.
         curl.args([
             "--silent",
             "--show-error",
             "--max-time",
             "20",
             "--limit-rate",
-            "1M",
+            "10M",
         ]);
         curl.args(["--output", "/dev/null"]);
         curl.arg(format!("http://{EDGE}/large"));
