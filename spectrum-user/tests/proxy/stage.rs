@@ -327,10 +327,15 @@ pub(crate) fn connect(edge: SocketAddr) -> TcpStream {
 
 /// A client with this address.
 pub(crate) fn connect_from(source: IpAddr, edge: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::for_address(edge), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    socket.connect_timeout(&edge.into(), PATIENCE).unwrap();
-    patient(socket.into())
+    try_connect_from(source, edge).unwrap()
+}
+
+/// A client with this address that may be reset, perhaps before it is connected.
+pub(crate) fn try_connect_from(source: IpAddr, edge: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(edge), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
+    socket.connect_timeout(&edge.into(), PATIENCE)?;
+    Ok(patient(socket.into()))
 }
 
 /// A connection from end to end.
@@ -383,10 +388,8 @@ pub(crate) fn end_of(stream: &mut TcpStream) -> i32 {
 
 /// Connects, and waits for the reset that has to come, perhaps before it is connected.
 pub(crate) fn expect_reset(source: IpAddr, edge: SocketAddr) {
-    let socket = Socket::new(Domain::for_address(edge), Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-    let end = match socket.connect_timeout(&edge.into(), PATIENCE) {
-        Ok(()) => end_of(&mut patient(socket.into())),
+    let end = match try_connect_from(source, edge) {
+        Ok(mut client) => end_of(&mut client),
         Err(error) => error.raw_os_error().unwrap_or_default(),
     };
     assert_eq!(end, libc::ECONNRESET);
