@@ -37,7 +37,7 @@ mod worker;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io, iter, mem,
+    fs, iter, mem,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -233,73 +233,6 @@ impl Proxy {
             done?.await.map_err(|_gone| ApplyError::Worker)??;
         }
         Ok(changes)
-    }
-
-    /// Listens on sockets of another process where the apps that are applied next have the same
-    /// addresses; there must be as many workers as that has. Nothing comes out of UDP sockets before
-    /// [`adopt`](Self::adopt).
-    pub async fn inherit(&self, listeners: Vec<Left<ListenerNote>>) {
-        self.state.lock().await.inheritance = Inheritance::new(listeners);
-    }
-
-    /// Listens on sockets of the service manager where the apps that are applied next have the same
-    /// addresses.
-    ///
-    /// # Errors
-    /// One of them is of no use; with its place in the list.
-    pub async fn activate(&self, sockets: Vec<Socket>) -> Result<(), (usize, io::Error)> {
-        let inheritance = Inheritance::of_manager(sockets, self.workers.len())?;
-        self.state.lock().await.inheritance = inheritance;
-        Ok(())
-    }
-
-    /// Goes on with the UDP sessions of another process. The number of those that have lost their
-    /// app or their address, which have ended.
-    ///
-    /// # Errors
-    /// A worker is dead.
-    pub async fn adopt(&self, sessions: Vec<Left<SessionNote>>) -> Result<usize, ApplyError> {
-        let mut of_workers: Vec<Vec<_>> = self.workers.iter().map(|_| Vec::new()).collect();
-        let mut homeless = 0;
-        for session in sessions {
-            match of_workers.get_mut(session.note.listener.worker) {
-                Some(of_worker) => of_worker.push(session),
-                None => homeless += 1,
-            }
-        }
-        let workers = iter::zip(&self.workers, of_workers);
-        let done: Vec<_> = workers
-            .map(|(worker, sessions)| worker.adopt(sessions))
-            .collect();
-        for done in done {
-            homeless += done?.await.map_err(|_gone| ApplyError::Worker)?;
-        }
-        Ok(homeless)
-    }
-
-    /// The listening sockets, for another process. Nothing changes.
-    ///
-    /// # Errors
-    /// A worker is dead, or no more files may be open.
-    pub async fn listeners(&self) -> Result<Vec<Left<ListenerNote>>, ApplyError> {
-        let asked: Vec<_> = self.workers.iter().map(Worker::listeners).collect();
-        let mut all = Vec::new();
-        for listeners in asked {
-            all.extend(listeners?.await.map_err(|_gone| ApplyError::Worker)??);
-        }
-        Ok(all)
-    }
-
-    /// Lets no new client in, and leaves the UDP sessions to another process. What remains are TCP
-    /// connections, until [`shutdown`](Self::shutdown).
-    pub async fn release(&self) -> Vec<Left<SessionNote>> {
-        let asked: Vec<_> = self.workers.iter().map(Worker::release).collect();
-        let mut all = Vec::new();
-        for sessions in asked.into_iter().flatten() {
-            // A dead worker has nothing to leave.
-            all.extend(sessions.await.unwrap_or_default());
-        }
-        all
     }
 
     /// The number of threads.
