@@ -1,10 +1,12 @@
 //! A UDP session: one client at one edge address, and a socket of its own to an origin.
 
+mod carried;
+mod succession;
+
 use std::{
     cell::{Cell, RefCell},
     io,
     net::SocketAddr,
-    os::fd::AsFd as _,
     rc::Rc,
 };
 
@@ -32,9 +34,7 @@ use crate::{
         limits::Limit,
         origins::Held,
         proxy_protocol::{Ends, Header, SIMPLE_LENGTH, encode_simple, encode_v2, parse_simple},
-        shortcut::{Carried, Route},
         socket,
-        succession::{Left, ListenerNote, SessionNote},
         tasks::Tasks,
     },
 };
@@ -125,85 +125,6 @@ impl Session {
             account.origin_error(status);
         }
         None
-    }
-
-    /// Goes on with a session of another process.
-    ///
-    /// # Errors
-    /// The runtime cannot watch its socket.
-    pub(super) fn resume(
-        edge: &Rc<Edge>,
-        account: Account,
-        Left { note, socket }: Left<SessionNote>,
-    ) -> io::Result<Rc<Self>> {
-        let key = Key {
-            client: note.client,
-            edge: note.edge,
-        };
-        let app = account.app();
-        let origins = &account.serving.origins;
-        Ok(Rc::new(Self {
-            header: HeaderMode::new(edge, key, &account),
-            allowance: Allowance::with(app.protection.amplification.ratio, note.allowance),
-            carriage: Carriage::default(),
-            idle: Idle::since(app.timeouts.idle, note.last_used),
-            origin: origins.hold(note.origin, app.ports, edge.address.port()),
-            edge: Rc::clone(edge),
-            key,
-            account,
-            socket: UdpSocket::from_std(socket.into())?,
-            address: note.origin,
-            header_sent: Cell::new(note.header_sent),
-            gates: RefCell::new([Way::Up, Way::Down].map(Gate::new)),
-            exchange: note.exchange,
-            refused: Cell::new(false),
-            ended: Cell::new(false),
-            task: RefCell::new(None),
-        }))
-    }
-
-    /// Leaves the session to another process. `None` if it has ended, or its socket cannot be
-    /// passed on: the client's next datagram begins another one then.
-    pub(super) fn leave(&self, worker: usize) -> Option<Left<SessionNote>> {
-        if self.ended.replace(true) {
-            return None;
-        }
-        if let Some(task) = self.task.take() {
-            task.abort();
-        }
-        if let Some(news) = self.carriage.close() {
-            self.book(news);
-        }
-        let books = self.account.leave()?;
-        let listener = ListenerNote {
-            bind: self.edge.bind(),
-            worker,
-        };
-        let note = SessionNote {
-            listener,
-            app: self.account.app().id,
-            client: self.key.client,
-            edge: self.key.edge,
-            origin: self.address,
-            opened: books.opened,
-            last_used: self.idle.last(),
-            ingress: books.ingress,
-            egress: books.egress,
-            header_sent: self.header_sent.get(),
-            exchange: self.exchange.clone(),
-            allowance: self.allowance.left(),
-        };
-        let socket = self.socket.as_fd().try_clone_to_owned();
-        let socket = socket.inspect_err(|error| {
-            log::debug!(
-                "{}: a session is not passed on: {error}",
-                self.account.app().name
-            );
-        });
-        Some(Left {
-            note,
-            socket: socket.ok()?,
-        })
     }
 
     pub(super) fn spawn(self: &Rc<Self>, tasks: &Tasks) {
@@ -336,82 +257,6 @@ impl Session {
                     session.account.expires();
                     session.end(Status::DENIED);
                 }
-            }
-        }
-    }
-
-    /// Lets the datagrams go past the proxy, once it has no more to say to them: who is there is known,
-    /// and what it may be sent is not bounded any more.
-    fn carry(&self) {
-        let app = self.account.app();
-        let is_known = self.exchange.is_proof()
-            || (self.exchange.is_two_way() && app.protection.amplification.mode == Mode::Off);
-        let now = self.idle.last();
-        if self.account.bandwidth().is_bounded() {
-            return;
-        }
-        if !is_known || !app.may_be_carried() || !self.carriage.is_due(now) {
-            return;
-        }
-        if let (Some(shortcut), Ok(outside)) = (self.account.shortcut(), self.socket.local_addr()) {
-            let route = Route {
-                client: self.key.client,
-                edge: SocketAddr::new(self.key.edge, self.edge.address.port()),
-                outside,
-                origin: self.address,
-            };
-            self.carriage.open(shortcut, &route, now);
-        }
-    }
-
-    /// Keeps the books of what goes past the proxy, until the session ends.
-    async fn book_all(&self) {
-        loop {
-            self.carriage.ripe().await;
-            let news = if self.account.bandwidth().is_bounded() {
-                // By a reload: only the proxy counts bytes before they pass.
-                self.carriage.close()
-            } else {
-                self.carriage.news()
-            };
-            let Some(news) = news else {
-                continue;
-            };
-            self.book(news);
-            let [inward, _] = news;
-            let is_used = inward.datagrams > 0;
-            if is_used
-                && self.origin.is_down()
-                && self.account.serving.origins.has_better(&self.origin)
-            {
-                return self.end(Status::ORIGIN_TIMED_OUT);
-            }
-        }
-    }
-
-    /// As if these had come to the proxy.
-    fn book(&self, [inward, outward]: [Carried; 2]) {
-        let bytes = |carried: Carried| usize::try_from(carried.bytes).unwrap_or(usize::MAX);
-        self.account.ingress(bytes(inward));
-        self.account.egress(bytes(outward));
-        self.idle.touch_at(inward.last.max(outward.last).into());
-        if outward.datagrams > 0 {
-            self.refused.set(false);
-            self.origin.reached(None);
-            self.exchange.answer();
-        }
-        if inward.datagrams > 0 && self.exchange.hear(self.idle.last()) {
-            self.account.prove();
-        }
-    }
-
-    /// Returns once nothing has come for a while, by any way.
-    async fn expired(&self) {
-        loop {
-            self.idle.expired().await;
-            match self.carriage.news() {
-                Some(news) => self.book(news),
-                None => return,
             }
         }
     }
