@@ -10,6 +10,7 @@ use spectrum_common::{
 };
 
 use crate::{
+    checksum::fold,
     packet::Bytes,
     parse::{Packet, flag},
 };
@@ -219,7 +220,7 @@ pub fn write_segment(
             [option::NO_OPERATION, option::WINDOW_SCALE, 3, scale],
         );
     }
-    let checksum = fold(pseudo_header(packet, length) + sum(bytes));
+    let checksum = !fold(pseudo_header(packet, length) + sum(bytes));
     put(bytes, 16, checksum.to_ne_bytes());
     length
 }
@@ -284,7 +285,7 @@ pub fn write_ipv4_header(
     put(bytes, 6, [DO_NOT_FRAGMENT, 0, hops, packet.protocol]);
     put(bytes, 12, source.to_ne_bytes());
     put(bytes, 16, destination.to_ne_bytes());
-    let checksum = fold(sum(bytes));
+    let checksum = !fold(sum(bytes));
     put(bytes, 10, checksum.to_ne_bytes());
 }
 
@@ -356,18 +357,6 @@ fn sum(bytes: &[u8]) -> u64 {
         .iter()
         .map(|word| u64::from(u32::from_ne_bytes(*word)))
         .sum()
-}
-
-/// The Internet checksum of a sum (RFC 1071), in the order of bytes in which it lies in the packet.
-#[inline(always)]
-const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    #[expect(clippy::cast_possible_truncation, reason = "folded into 16 bits")]
-    let checksum = !(sum as u16);
-    checksum
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use spectrum_common::{
 };
 
 use crate::{
+    checksum::fold,
     limits::mix,
     parse::{Fragment, Kind, Packet, protocol},
 };
@@ -265,18 +266,6 @@ const fn address_sum(address: &Address) -> u64 {
 #[inline(always)]
 const fn word(bytes: [u8; 2]) -> u16 {
     u16::from_ne_bytes(bytes)
-}
-
-/// A sum in 16 bits, with the carries added (RFC 1071).
-#[inline(always)]
-const fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    #[expect(clippy::cast_possible_truncation, reason = "folded into 16 bits")]
-    let folded = sum as u16;
-    folded
 }
 
 #[cfg(test)]

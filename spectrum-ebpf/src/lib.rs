@@ -24,6 +24,7 @@ extern crate std;
 pub mod access;
 pub mod answer;
 pub mod ceiling;
+mod checksum;
 pub mod edges;
 pub mod flows;
 pub mod forward;
