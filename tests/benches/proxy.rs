@@ -3,21 +3,21 @@
 //! All run in turn, several times, in the same namespaces; what counts is the median.
 
 use std::{
-    env,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::{Parser, ValueEnum, builder::PossibleValuesParser};
 use spectrum_tests::{
     interrupt,
     load::{Span, raise_file_limit},
     peers::{
         Subject,
-        measurement::{MEASUREMENTS, Measurement, Metric},
-        report::{Report, Results, table},
-        site::{Settings, Site, Stage},
+        measurement::{MEASUREMENTS, Metric},
+        report::{Report, table},
+        run::{run, spectrum},
+        site::{Settings, Stage},
     },
 };
 
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let _watch = interrupt::watch(1)?;
     let stage = Stage::new(settings(arguments.quick)?, raise_file_limit()?)?;
     let repeats = if arguments.quick { 2 } else { 5 };
-    let results = run(&stage, &measurements, repeats)?;
+    let results = run(&stage, Subject::ALL.to_vec(), measurements.clone(), repeats)?;
     let metrics: Vec<Metric> = measurements
         .iter()
         .flat_map(|measurement| measurement.metrics)
@@ -88,13 +88,7 @@ fn main() -> Result<()> {
 /// Loads so long that a whole run takes 12 minutes at most, a quick one 3.
 fn settings(quick: bool) -> Result<Settings> {
     let load = Path::new(env!("CARGO_BIN_EXE_spectrum-load"));
-    let spectrum =
-        env::var_os("SPECTRUM_BIN").map_or_else(|| load.with_file_name("spectrum"), PathBuf::from);
-    ensure!(
-        spectrum.is_file(),
-        "no program {} (cargo build --release -p spectrum-user, or set SPECTRUM_BIN)",
-        spectrum.display()
-    );
+    let spectrum = spectrum(load)?;
     let (warm_up, measured) = if quick { (0.2, 0.7) } else { (0.3, 1.5) };
     Ok(Settings {
         span: Span { warm_up, measured },
@@ -102,35 +96,4 @@ fn settings(quick: bool) -> Result<Settings> {
         spectrum,
         load: load.to_owned(),
     })
-}
-
-fn run(stage: &Stage, measurements: &[&Measurement], repeats: usize) -> Result<Results> {
-    let mut results = Results::default();
-    let mut order = Subject::ALL;
-    for repeat in 1..=repeats {
-        for subject in order {
-            let name = subject.name();
-            writeln!(io::stderr(), "repeat {repeat} of {repeats}: {name}")?;
-            let site = Site::open(stage, subject)?;
-            for measurement in measurements {
-                measure(&site, measurement, &mut results)?;
-            }
-        }
-        // So that nobody always comes first, or after the same one.
-        order.reverse();
-        order.rotate_left(1);
-    }
-    Ok(results)
-}
-
-fn measure(site: &Site<'_>, measurement: &Measurement, results: &mut Results) -> Result<()> {
-    interrupt::check()?;
-    let values = (measurement.measure)(site)
-        .with_context(|| format!("{}: {}", site.subject.name(), measurement.name))?;
-    for (metric, value) in measurement.metrics.iter().zip(values) {
-        if let Some(value) = value {
-            results.add(metric, site.subject, value);
-        }
-    }
-    Ok(())
 }

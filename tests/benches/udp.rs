@@ -5,12 +5,11 @@
 //! counts is the median.
 
 use std::{
-    env,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use spectrum_tests::{
     interrupt,
@@ -18,8 +17,9 @@ use spectrum_tests::{
     peers::{
         Subject,
         measurement::{DATAGRAMS, Metric},
-        report::{Report, Results, table_of},
-        site::{Settings, Site, Stage},
+        report::{Report, table_of},
+        run::{run, spectrum},
+        site::{Settings, Stage},
     },
 };
 
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     let stage = Stage::new(settings(arguments.quick)?, raise_file_limit()?)?;
     stage.behave_as_wires()?;
     let repeats = if arguments.quick { 2 } else { 5 };
-    let results = run(&stage, repeats)?;
+    let results = run(&stage, Subject::UDP.to_vec(), DATAGRAMS, repeats)?;
     let metrics = DATAGRAMS.iter().flat_map(|measurement| measurement.metrics);
     let metrics: Vec<Metric> = metrics.copied().collect();
     let report = Report::of_pairs(&metrics, &results, &PAIRS);
@@ -77,17 +77,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A load warms up until its sessions are known, and the filter has been told: three seconds. A whole
-/// run takes five minutes at most.
+/// A load warms up until its sessions are known, and the filter has been told. A whole run takes eight
+/// minutes.
 fn settings(quick: bool) -> Result<Settings> {
     let load = Path::new(env!("CARGO_BIN_EXE_spectrum-load"));
-    let spectrum =
-        env::var_os("SPECTRUM_BIN").map_or_else(|| load.with_file_name("spectrum"), PathBuf::from);
-    ensure!(
-        spectrum.is_file(),
-        "no program {} (cargo build --release -p spectrum-user, or set SPECTRUM_BIN)",
-        spectrum.display()
-    );
+    let spectrum = spectrum(load)?;
     Ok(Settings {
         span: Span {
             warm_up: 4.0,
@@ -97,30 +91,4 @@ fn settings(quick: bool) -> Result<Settings> {
         spectrum,
         load: load.to_owned(),
     })
-}
-
-fn run(stage: &Stage, repeats: usize) -> Result<Results> {
-    let mut results = Results::default();
-    let mut order = Subject::UDP;
-    for repeat in 1..=repeats {
-        for subject in order {
-            let name = subject.name();
-            writeln!(io::stderr(), "repeat {repeat} of {repeats}: {name}")?;
-            let site = Site::open(stage, subject)?;
-            for measurement in DATAGRAMS {
-                interrupt::check()?;
-                let values = (measurement.measure)(&site);
-                let values = values.with_context(|| format!("{name}: {}", measurement.name))?;
-                for (metric, value) in measurement.metrics.iter().zip(values) {
-                    if let Some(value) = value {
-                        results.add(metric, subject, value);
-                    }
-                }
-            }
-        }
-        // So that nobody always comes first, or after the same one.
-        order.reverse();
-        order.rotate_left(1);
-    }
-    Ok(results)
 }

@@ -5,6 +5,7 @@
 //! - [`site`]: one [`Subject`] on the edge, from its start to its end; [`process`] is what runs there,
 //!   [`usage`] is what it costs;
 //! - [`measurement`]: what is asked of each subject, and by which load;
+//! - [`run`]: all subjects in turn;
 //! - [`report`]: medians, rows and tables.
 //!
 //! No XDP program stands before the peers, and the devices behave alike for all: see [`topology`].
@@ -12,6 +13,7 @@
 pub mod measurement;
 pub mod process;
 pub mod report;
+pub mod run;
 pub mod site;
 pub mod template;
 pub mod topology;
